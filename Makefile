@@ -1,0 +1,48 @@
+# Every target sets up what it needs: a virtual environment with the locked packages.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+.PHONY: demo test bench lint types format setup clean lock
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is `$(PYTHON) -V`, expected Python 3.11 or newer; run make with PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+demo: setup  ## movies of a simulated session -> refined map and report, through Prefect flows
+	$(BIN)/vitriflow demo --folder $(DEMO)
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+bench: setup  ## accuracy, CPU-seconds and peak memory of every stage, printed and written to bench/
+	$(BIN)/python -m tests.benchmarks.session
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## resolve the newest versions that the bounds allow into requirements.lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev]'
+	build/lock/bin/python -m pip freeze --exclude vitriflow --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,243 @@
+"""The command line: one more caller of the flows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_LOGGING_EXTRA_LOGGERS,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
+from rich.console import Console
+from rich.table import Table
+
+from flows import services
+from flows.demonstrate import demonstrate
+from flows.process_session import TooManyFailuresError, process_session
+from flows.recipe import Recipe, read_recipe
+from flows.services import ServiceError, Services
+from flows.settings import Settings
+from tasks.export_session import ExportError, ExportSessionParams, export_session
+from tasks.records.comparison import Comparison
+from tasks.records.session import StageReport
+from tasks.simulate_session import SimulateSessionParams
+from tasks.stores import ledger
+from tasks.stores.location import StoreError
+from tasks.stores.session_store import SessionStore
+from tasks.workers import NoWorkerError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+
+EXPECTED_ERRORS = (ValueError, OSError, StoreError, ExportError, ServiceError, NoWorkerError, TooManyFailuresError)
+"""Errors whose message says all an operator needs; anything else is a defect and shows its traceback."""
+
+
+@app.command()
+def up() -> None:
+    """Start the Prefect server, the Dask scheduler and the two workers, or say where they run."""
+    _show_services(services.up(Settings()))
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started."""
+    console.print(f"stopped {services.down(Settings())} processes")
+
+
+@app.command()
+def process(
+    session: Annotated[str, typer.Option(help="Store of the session: a folder or s3://bucket/prefix.")],
+    movies: Annotated[Path | None, typer.Option(help="Folder with movies.")] = None,
+    micrographs: Annotated[Path | None, typer.Option(help="Folder with micrographs that are summed already.")] = None,
+    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a recipe of the project.")] = "default",
+    pixel_size: Annotated[float | None, typer.Option(help="Å per pixel.")] = None,
+    voltage: Annotated[float | None, typer.Option(help="kV.")] = None,
+    cs: Annotated[float | None, typer.Option(help="Spherical aberration, mm.")] = None,
+    dose_per_frame: Annotated[float | None, typer.Option(help="e⁻/Å² per frame.")] = None,
+    gain: Annotated[Path | None, typer.Option(help="Gain reference: MRC, TIFF or .gain.")] = None,
+    diameter: Annotated[float | None, typer.Option(help="Diameter of the particle, Å.")] = None,
+    symmetry: Annotated[str | None, typer.Option(help="Point group: Cn, Dn, T, O or I.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. refine_map.symmetry=O.")
+    ] = None,
+) -> None:
+    """Process a session: everything in the folder, from movies or micrographs to a map and a report."""
+    if (movies is None) == (micrographs is None):
+        raise typer.BadParameter("give one of --movies and --micrographs")
+    changes = _changes(change or [])
+    changes["import_session.kind"] = "movies" if movies else "micrographs"
+    for value, names in (
+        (pixel_size, ["import_session.pixel_size_angstrom"]),
+        (voltage, ["import_session.voltage_kv"]),
+        (cs, ["import_session.spherical_aberration_mm"]),
+        (dose_per_frame, ["import_session.dose_per_frame"]),
+        (gain, ["import_session.gain"]),
+        (diameter, [f"{stage}.diameter_angstrom" for stage in _STAGES_WITH_A_DIAMETER]),
+        (symmetry, ["build_initial_map.symmetry", "refine_map.symmetry"]),
+    ):
+        changes |= {name: str(value) for name in names if value is not None and name not in changes}
+    with _readable_errors():
+        chosen = read_recipe(recipe, changes)
+        with running_services() as found:
+            reports = process_session(str(session), str(movies or micrographs), chosen)
+            _show_reports(reports)
+            _show_services(found)
+            _show_status(session)
+
+
+_STAGES_WITH_A_DIAMETER = ("pick_particles", "extract_particles", "classify_2d", "build_initial_map", "refine_map")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Folder for the simulated movies, their truth and the store.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed simulates another session.")] = 2026,
+    movies: Annotated[int, typer.Option(help="Good movies; a truncated and a drifting one come on top.")] = 12,
+) -> None:
+    """Simulate a session, process it from movies to a map, and compare the result with the truth."""
+    with _readable_errors():
+        inputs = demo_inputs(folder.resolve(), seed, movies)
+        with running_services() as found:
+            _show_services(found)
+            result = demonstrate(*inputs)
+            _show_reports(result.reports)
+            _show_status(inputs[1])
+            _show_comparisons(result.comparisons)
+            _show_services(found)
+    console.print("`vitriflow down` stops the server and the workers", highlight=False)
+
+
+def demo_inputs(root: Path, seed: int, movies: int = 12) -> tuple[str, str, SimulateSessionParams, Recipe]:
+    """Arguments of `demonstrate` for a session below the folder ``root``."""
+    session_folder = root / "session"
+    simulation = SimulateSessionParams(seed=seed, n_movies=movies, n_truncated=1, n_drifting=1)
+    changes = {
+        "import_session.gain": str(session_folder / "gain.mrc"),
+        "import_session.defects": str(session_folder / "defects.txt"),
+        "import_session.expected_frames": str(simulation.n_frames),
+    }
+    return str(session_folder), str(root / f"{root.name}.zarr"), simulation, read_recipe("demo", changes)
+
+
+@app.command()
+def status(
+    session: Annotated[str, typer.Argument(help="Store of the session.")],
+    rebuild: Annotated[bool, typer.Option(help="Read every commit record instead of the index.")] = False,
+) -> None:
+    """Show the ledger: what became of every file that was seen."""
+    with _readable_errors():
+        if rebuild:
+            ledger.rebuild(SessionStore.open(session))
+        _show_status(session)
+
+
+@app.command()
+def export(
+    session: Annotated[str, typer.Argument(help="Store of the session.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write STAR, MRC and PNG files into.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+) -> None:
+    """Write the session's results as STAR, MRC and PNG files."""
+    with _readable_errors():
+        files = export_session.fn(session, str(folder), ExportSessionParams(is_overwriting=overwrite))
+        console.print(f"{len(files)} files written to {folder}")
+
+
+@contextmanager
+def running_services() -> Iterator[Services]:
+    """The services, and a process whose flows report to them."""
+    found = services.up(Settings())
+    changed: dict[Any, Any] = {
+        PREFECT_API_URL: found.prefect_api_url,
+        PREFECT_UI_URL: found.prefect_ui_url,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_LOGGING_EXTRA_LOGGERS: ["tasks", "flows"],
+    }
+    with temporary_settings(changed):
+        yield found
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    try:
+        yield
+    except EXPECTED_ERRORS as error:
+        console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        console.print("\ninterrupted; what is done is kept, and the same command continues from here")
+        raise typer.Exit(130) from error
+
+
+def _changes(texts: list[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise typer.BadParameter(f"--set {text!r}: expected name=value, for instance refine_map.symmetry=O")
+        found[name] = value
+    return found
+
+
+def _show_services(found: Services) -> None:
+    console.print(f"Prefect UI  {found.prefect_ui_url}\nDask        {found.dask_address}", highlight=False)
+
+
+def _show_reports(reports: list[StageReport]) -> None:
+    table = Table("stage", "done", "kept", "failed", "skipped", "CPU-s", "peak GB")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for r in reports:
+        counts = [len(r.done), len(r.kept), len(r.failed), len(r.skipped)]
+        table.add_row(r.stage, *map(str, counts), f"{r.cpu_seconds:.1f}", f"{r.peak_memory_bytes / 1e9:.2f}")
+    console.print(table)
+
+
+def _show_comparisons(comparisons: list[Comparison]) -> None:
+    table = Table("stage", "figure", "measured", "to reach", "", title="against the simulated truth")
+    for column in table.columns[2:4]:
+        column.justify = "right"
+    for c in comparisons:
+        verdict = {None: "", True: "[green]reached[/green]", False: "[red]missed[/red]"}[c.is_reached]
+        table.add_row(c.stage, c.figure, f"{c.value:.3g} {c.unit}", c.reach_words, verdict)
+    console.print(table)
+
+
+def _show_status(session: str) -> None:
+    store = SessionStore.open(session)
+    found = ledger.read_ledger(store)
+    table = Table("exposure", "state", "last stage", "reason", title=f"session {found.session}")
+    for column in table.columns:
+        column.overflow = "fold"
+    for line in found.lines:
+        if line.state != "done":
+            table.add_row(line.exposure, line.state, line.stage, line.reason or "")
+    if table.rows:
+        console.print(table)
+    counts = found.counts()
+    console.print(
+        f"{len(found.lines)} seen = " + " + ".join(f"{n} {state}" for state, n in counts.items()), highlight=False
+    )
+    if (store.location / "report.html").read_bytes() is not None:
+        console.print(f"Report      {store.url}/report.html", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of ``vitriflow``."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    app()
+
+
+if __name__ == "__main__":
+    main()

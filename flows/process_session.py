@@ -1,0 +1,91 @@
+"""A whole session: from the files of a microscope to a sharpened map and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prefect import flow
+
+from flows.find_particles import find_particles
+from flows.preprocess import preprocess
+from flows.recipe import Recipe
+from flows.reconstruct import reconstruct
+from flows.services import dask_address
+from flows.settings import Settings
+from tasks.import_session import import_session
+from tasks.records.session import StageReport
+from tasks.report_session import report_session
+from tasks.stores.session_store import SessionStore
+from tasks.workers import connect
+
+
+class TooManyFailuresError(RuntimeError):
+    """More exposures failed than the recipe allows."""
+
+
+@flow(name="process_session", flow_run_name="{session_url}")
+def process_session(session_url: str, source: str, recipe: Recipe) -> list[StageReport]:
+    """Process every exposure in the folder ``source`` into the store ``session_url``.
+
+    Whatever the store has already, with the same parameters and inputs, is kept; so a flow that was interrupted is
+    continued by running it again, and a changed parameter recomputes only what depends on it.
+
+    Returns
+    -------
+    One report a stage; a stage that ran in batches has one for all of them.
+    """
+    SessionStore.create(session_url)
+    with connect(dask_address(Settings())), _reported(session_url, recipe):
+        imported = import_session(session_url, source, recipe.import_session)
+        reports = [imported]
+        for batch in batches(imported.available, recipe.batch_size):
+            reports += preprocess(session_url, batch, recipe)
+            check_failures(reports, recipe.max_failed_fraction)
+        reports += find_particles(session_url, imported.available, recipe)
+        reports += reconstruct(session_url, recipe)
+    return merge_batches(reports)
+
+
+@contextmanager
+def _reported(session_url: str, recipe: Recipe) -> Iterator[None]:
+    """Write the report also when a stage stops the flow: an operator wants to see how far it came."""
+    try:
+        yield
+    finally:
+        report_session(session_url, recipe.report_session)
+
+
+def batches(items: Sequence[str], size: int) -> Iterator[list[str]]:
+    """The items in lists of at most ``size``."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
+def check_failures(reports: list[StageReport], max_failed_fraction: float) -> None:
+    """Raise when too many exposures failed: something is wrong with all of them."""
+    failed = {item: f"{r.stage}: {reason}" for r in reports for item, reason in r.failed.items()}
+    seen = {item for r in reports for item in [*r.done, *r.kept, *r.failed, *r.skipped]}
+    if seen and len(failed) > max_failed_fraction * len(seen):
+        item, reason = next(iter(failed.items()))
+        raise TooManyFailuresError(
+            f"{len(failed)} of {len(seen)} exposures failed, more than the {max_failed_fraction:.0%} that the recipe "
+            f"allows (max_failed_fraction); the first: {item}: {reason}"
+        )
+
+
+def merge_batches(reports: list[StageReport]) -> list[StageReport]:
+    """One report a stage, in the order in which the stages first ran."""
+    merged: dict[str, StageReport] = {}
+    for report in reports:
+        known = merged.get(report.stage, StageReport(stage=report.stage))
+        merged[report.stage] = StageReport(
+            stage=report.stage,
+            done=[*known.done, *report.done],
+            kept=[*known.kept, *report.kept],
+            failed={**known.failed, **report.failed},
+            skipped={**known.skipped, **report.skipped},
+            cpu_seconds=known.cpu_seconds + report.cpu_seconds,
+            peak_memory_bytes=max(known.peak_memory_bytes, report.peak_memory_bytes),
+        )
+    return list(merged.values())

@@ -1,0 +1,77 @@
+"""The recipe: the parameters of all stages in one model, read from a YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from tasks.build_initial_map import BuildInitialMapParams
+from tasks.classify_2d import Classify2dParams
+from tasks.correct_motion import CorrectMotionParams
+from tasks.curate_exposures import CurateExposuresParams
+from tasks.estimate_ctf import EstimateCtfParams
+from tasks.extract_particles import ExtractParticlesParams
+from tasks.import_session import ImportSessionParams
+from tasks.pick_particles import PickParticlesParams
+from tasks.records.session import StageParams
+from tasks.refine_map import RefineMapParams
+from tasks.report_session import ReportSessionParams
+from tasks.sharpen_map import SharpenMapParams
+
+RECIPES = Path(__file__).parents[1] / "deployments" / "recipes"
+
+
+class Recipe(StageParams):
+    """How a session is processed, from movies to the sharpened map."""
+
+    import_session: ImportSessionParams
+    correct_motion: CorrectMotionParams = CorrectMotionParams()
+    estimate_ctf: EstimateCtfParams = EstimateCtfParams()
+    curate_exposures: CurateExposuresParams = CurateExposuresParams()
+    pick_particles: PickParticlesParams
+    extract_particles: ExtractParticlesParams
+    classify_2d: Classify2dParams
+    build_initial_map: BuildInitialMapParams
+    refine_map: RefineMapParams
+    sharpen_map: SharpenMapParams = SharpenMapParams()
+    report_session: ReportSessionParams = ReportSessionParams()
+    batch_size: int = Field(default=100, ge=1)
+    """Exposures that one Prefect task run works on."""
+    max_failed_fraction: float = Field(default=0.5, ge=0, le=1)
+    """The flow stops when more of the exposures than this have failed."""
+
+
+def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Recipe:
+    """The recipe in a YAML file, with single values changed.
+
+    Parameters
+    ----------
+    path
+        File name; a bare name is looked up among the recipes that come with the project.
+    changes
+        ``{"refine_map.symmetry": "O"}``; values are read as YAML.
+    """
+    file = Path(path)
+    if not file.is_file() and (RECIPES / f"{path}.yaml").exists():
+        file = RECIPES / f"{path}.yaml"
+    try:
+        content: dict[str, Any] = yaml.safe_load(file.read_text()) or {}
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise ValueError(f"recipe {path}: no such file; give a YAML file or one of {known}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {file}: not YAML ({error}); correct the file") from error
+    for name, text in (changes or {}).items():
+        place = content
+        *parents, last = name.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = yaml.safe_load(text)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        raise ValueError(f"recipe {file}: {found}") from error

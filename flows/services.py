@@ -1,0 +1,237 @@
+"""The embedded services: a Prefect server on SQLite, a Dask scheduler, a CPU-labelled and a GPU-labelled worker.
+
+They are processes of their own, so a session can be watched in the Prefect UI after its flow has ended, and they
+are the same programs a facility runs elsewhere; only the addresses differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from distributed import Client
+from pydantic import BaseModel
+
+from flows.settings import Settings
+
+START_TIMEOUT_SECONDS = 180
+
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_ARENA_MAX": "2"}
+"""Dask has its workers give every freed array back to the system at once, and the next one is paged in anew: motion
+correction took 8.4 CPU-s a movie of 1200 × 1280 × 20, with freed memory kept 2.5. Two arenas bound what is kept."""
+
+
+class ServiceError(RuntimeError):
+    """A service that did not start, with the end of its log."""
+
+
+class Process(BaseModel):
+    """One process that `up` started; the start time tells it from a later one with the same number."""
+
+    name: str
+    pid: int
+    created: float
+
+    def running(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            is_same = abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if is_same else None
+
+
+class Services(BaseModel):
+    """Addresses of the running services and the processes behind those that are embedded."""
+
+    prefect_api_url: str
+    prefect_ui_url: str
+    dask_address: str
+    processes: list[Process] = []
+
+    def is_running(self) -> bool:
+        return all(process.running() for process in self.processes)
+
+
+def running(settings: Settings) -> Services | None:
+    """The services that `up` started earlier, if all of them still run."""
+    path = _state_path(settings)
+    if not path.exists():
+        return None
+    services = Services.model_validate_json(path.read_text())
+    return services if services.is_running() else None
+
+
+def up(settings: Settings) -> Services:
+    """Start what is not given in the settings; returns the running services where they run already."""
+    found = running(settings)
+    if found is not None:
+        return found
+    down(settings)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    processes: list[Process] = []
+    try:
+        api = settings.prefect_api_url or _start_prefect(settings, processes)
+        dask = settings.dask_address or _start_dask(settings, processes)
+    except BaseException:
+        _stop(processes)
+        raise
+    services = Services(
+        prefect_api_url=api, prefect_ui_url=api.removesuffix("/api"), dask_address=dask, processes=processes
+    )
+    partial = _state_path(settings).with_suffix(".partial")
+    partial.write_text(services.model_dump_json(indent=1))
+    partial.replace(_state_path(settings))
+    return services
+
+
+def dask_address(settings: Settings) -> str:
+    """Address of the scheduler: the one in the settings, or that of the running services."""
+    if settings.dask_address:
+        return settings.dask_address
+    found = running(settings)
+    if found is None:
+        raise ServiceError("no Dask scheduler is known; run `vitriflow up`, or set VITRIFLOW_DASK_ADDRESS")
+    return found.dask_address
+
+
+def down(settings: Settings) -> int:
+    """Stop what `up` started; returns how many processes were stopped."""
+    path = _state_path(settings)
+    if not path.exists():
+        return 0
+    n_stopped = _stop(Services.model_validate_json(path.read_text()).processes)
+    path.unlink()
+    return n_stopped
+
+
+def _state_path(settings: Settings) -> Path:
+    return settings.home / "services.json"
+
+
+def _start_prefect(settings: Settings, processes: list[Process]) -> str:
+    port = settings.prefect_port or _free_port(settings.host, 4200)
+    api = f"http://{settings.host}:{port}/api"
+    environment = {
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_UI_URL": api.removesuffix("/api"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
+    _start("prefect", command, environment, settings, processes)
+    _wait(f"{api}/health", lambda: _answers(f"{api}/health"), processes[-1], settings)
+    return api
+
+
+def _start_dask(settings: Settings, processes: list[Process]) -> str:
+    port = _free_port(settings.host, 8786)
+    address = f"tcp://{settings.host}:{port}"
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", settings.host, "--port", str(port)]
+    scheduler += ["--dashboard-address", f"{settings.host}:{_free_port(settings.host, 8787)}"]
+    environment = {
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+        "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "120s",
+        **_MALLOC,
+    }
+    _start("dask-scheduler", scheduler, environment, settings, processes)
+    _wait(address, lambda: _connects(settings.host, port), processes[-1], settings)
+    for label, n_slots, threads, extra in (
+        ("CPU", settings.n_cores, 1, {"CUDA_VISIBLE_DEVICES": ""}),
+        ("GPU", 1, settings.n_cores, {}),
+    ):
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--host", settings.host]
+        worker += ["--nworkers", "1", "--nthreads", str(n_slots), "--resources", f"{label}={n_slots}"]
+        worker += ["--name", f"{label.lower()}-worker", "--memory-limit", settings.worker_memory]
+        worker += ["--local-directory", str(settings.home / "dask"), "--no-dashboard"]
+        # threads that wait for work sleep; spinning ones would take the cores from the other worker
+        threading = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        _start(f"dask-{label.lower()}-worker", worker, {**environment, **threading, **extra}, settings, processes)
+    _wait(address, lambda: _n_labels(address) == 2, processes[-1], settings)
+    return address
+
+
+def _start(
+    name: str, command: list[str], environment: dict[str, str], settings: Settings, processes: list[Process]
+) -> None:
+    with open(settings.home / f"{name}.log", "wb") as log:
+        started = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+            # a shell in the background hands down an ignored SIGINT, and Prefect ends by it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    processes.append(Process(name=name, pid=started.pid, created=psutil.Process(started.pid).create_time()))
+
+
+def _wait(what: str, is_ready: Callable[[], bool], process: Process, settings: Settings) -> None:
+    log = settings.home / f"{process.name}.log"
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not is_ready():
+        is_late = time.monotonic() > deadline
+        if is_late or process.running() is None:
+            happened = f"did not answer within {START_TIMEOUT_SECONDS} s" if is_late else "ended"
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+            raise ServiceError(f"{process.name} at {what} {happened}; the end of {log}:\n{tail}")
+        time.sleep(0.3)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(json.load(response))
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _n_labels(address: str) -> int:
+    with Client(address, set_as_default=False, timeout=30) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        return len({label for worker in workers for label in worker["resources"]})
+
+
+def _free_port(host: str, wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServiceError(f"no free port on {host}")
+
+
+def _stop(processes: list[Process]) -> int:
+    alive = [p for process in reversed(processes) if (p := process.running()) is not None]
+    family = [child for p in alive for child in p.children(recursive=True)] + alive
+    for p in alive:
+        p.terminate()
+    _, stubborn = psutil.wait_procs(family, timeout=15)
+    for p in stubborn:
+        p.kill()
+    psutil.wait_procs(stubborn, timeout=5)
+    return len(alive)

@@ -1,0 +1,1 @@
+"""The physics and the mathematics: tensors in, tensors out."""

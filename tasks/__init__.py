@@ -1,0 +1,1 @@
+"""One stage a file: reads stores, calls kernels, writes stores."""

@@ -1,0 +1,399 @@
+"""2D classification: class averages, and the particles of the classes that look like the particle.
+
+Each iteration is one sum over all particle blocks (or, in a large set, over a random part of them), through scratch
+products; an interrupted run continues at the block it lost. Averages end at `Classify2dParams.resolution_angstrom`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from kernels import fourier
+from kernels.classification import (
+    Classes,
+    ClassFigures,
+    ClassSums,
+    Search,
+    block_sums,
+    class_figures,
+    first_classes,
+    reasons_to_drop,
+    search_of_iteration,
+    updated,
+    with_empty_classes_split,
+)
+from kernels.expectation import Disc, disc
+from kernels.masks import soft_circle
+from tasks.progress import progress
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Product, Reader, fingerprint
+from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.session_store import SessionStore
+from tasks.workers import device, require_workers, run_items, stage_usage
+
+logger = logging.getLogger(__name__)
+
+_STAGE, _VERSION = "classify_2d", 1
+_INPUT, _CLASSES, _SELECTED = "particles/extracted", "classes/2d", "particles/selected"
+_CACHED_BLOCKS = 8
+_FULL_LAST_ITERATIONS = 3
+_SMALLEST_CLASS = 5
+_ASSIGNED = ("owner", "particle_evidence", "shift_px")
+
+Block = tuple[int, int]
+"""First row of the particle set, and the one after the last."""
+
+
+class Classify2dParams(StageParams):
+    """Parameters of `classify_2d`."""
+
+    n_classes: int = Field(default=12, ge=1, le=200)
+    n_iterations: int = Field(default=25, ge=2, le=200)
+    first_resolution_angstrom: float = Field(default=40.0, gt=0)
+    resolution_angstrom: float = Field(default=9.0, gt=2)
+    """Finest detail that is looked at."""
+    diameter_angstrom: float | None = Field(default=None, gt=0)
+    """Diameter of the mask on the averages; 80 % of the box when None."""
+    shift_radius_angstrom: float = Field(default=14.0, ge=0)
+    """How far particles may lie from the centre of their image."""
+    keep: Literal["auto", "all"] | list[int] = "auto"
+    """Classes whose particles go on: those that pass the automatic choice, all, or these numbers."""
+    batch_size: int = Field(default=20_000, ge=100)
+    """Particles per iteration before the last three, which see all."""
+    block_size: int = Field(default=2_000, ge=10)
+    """Particles per item; a block needs about 20 kB of memory per particle."""
+    seed: int = 0
+
+
+@task(name="classify_2d", cache_policy=NO_CACHE)
+def classify_2d(session_url: str, params: Classify2dParams) -> StageReport:
+    """Class averages of ``particles/extracted`` in ``classes/2d``, and the kept particles in ``particles/selected``."""
+    store = SessionStore.open(session_url)
+    report = StageReport(stage=_STAGE)
+    inputs = store.fingerprints([_INPUT])
+    print_now = fingerprint(_STAGE, _VERSION, params, inputs)
+    if all(store.product(address).is_current(print_now) for address in (_CLASSES, _SELECTED)):
+        report.kept.extend([_CLASSES, _SELECTED])
+        return report
+    run = _Run(store, params)
+    with stage_usage(require_workers("GPU"), "GPU", report):
+        run.classify()
+    run.write_classes()
+    n_kept = run.write_selection()
+    report.done.extend([_CLASSES, _SELECTED])
+    logger.info("classify_2d: %d of %d particles kept; %.1f CPU-s", n_kept, run.n_particles, report.cpu_seconds)
+    return report
+
+
+class _Run:
+    """One classification: where its state lies in the store, and how it gets from one iteration to the next."""
+
+    def __init__(self, store: SessionStore, params: Classify2dParams) -> None:
+        self.store, self.params = store, params
+        self.particles = read_particles(store.product(_INPUT).read())
+        self.n_particles = len(self.particles)
+        if self.n_particles == 0:
+            raise ValueError(
+                f"{_INPUT}: found no particles, expected at least {_SMALLEST_CLASS}; look at the picks and at curation"
+            )
+        self.inputs = store.fingerprints([_INPUT])
+        # which classes are kept does not change the classes
+        self.computation = params.model_copy(update={"keep": "auto"})
+        self.fingerprint = fingerprint(_STAGE, _VERSION, self.computation, self.inputs)
+        self.scratch = f"scratch/{_STAGE}/{self.fingerprint}"
+        self.geometry = stack_geometry(store, self.particles)
+        self.n_classes = max(1, min(params.n_classes, self.n_particles // _SMALLEST_CLASS))
+        if self.n_classes < params.n_classes:
+            logger.warning(
+                "classify_2d: %d particles are too few for %d classes; %d classes are made",
+                self.n_particles, params.n_classes, self.n_classes,
+            )  # fmt: skip
+        size = params.block_size
+        n_blocks = math.ceil(self.n_particles / size)
+        edges = np.linspace(0, self.n_particles, n_blocks + 1).round().astype(int).tolist()
+        self.blocks = list(pairwise(edges))
+
+    def classify(self) -> None:
+        """Run the iterations that are not in scratch yet."""
+        if self._product("result").is_current(self.fingerprint):
+            return
+        last = self.params.n_iterations
+        first = next(
+            (i for i in range(last, -1, -1) if self._product(_state(i)).is_current(self.fingerprint)), None
+        )  # fmt: skip
+        with progress(_STAGE, last + 1) as advance:
+            if first is None:
+                self._run([self.blocks[0]], _start_block, self.n_classes)
+                first = 0
+            for iteration in range(last):
+                if iteration >= first:
+                    blocks = self._batch(iteration)
+                    self._run(blocks, _sum_block, iteration)
+                    self._update(iteration, blocks)
+                advance()
+            self._run(self.blocks, _sum_block, last)
+            self._finish(last)
+            advance()
+
+    def write_classes(self) -> None:
+        """``classes/2d``: averages, figures and, for each class that is dropped, the reason."""
+        result = self._product("result").read()
+        reasons = self._reasons(result)
+        shells = result["resolution_shell"]
+        resolution = [self.geometry.field_angstrom / s if s else None for s in shells.tolist()]
+        is_kept = [reason is None for reason in reasons]
+        average = result["average"]
+        with self.store.product(_CLASSES).write(_STAGE, _VERSION, self.params, self.inputs) as attempt:
+            attempt.write("class_average", average)
+            table = {
+                "n_particles": result["n_particles"].tolist(),
+                "resolution_angstrom": [None if r is None else round(r, 2) for r in resolution],
+                "score": [round(float(e), 3) for e in result["evidence"]],
+                "ssnr": [round(float(e), 3) for e in result["ssnr"]],
+                "is_kept": is_kept,
+                "reason": reasons,
+            }
+            pixel_size = self.geometry.field_angstrom / average.shape[-1]
+            attempt.set_attributes({"pixel_size_angstrom": pixel_size, **table})
+            attempt.details.update({"pixel_size_angstrom": pixel_size, **table})
+            kept_resolution = [r for r, kept in zip(resolution, is_kept) if kept and r is not None]
+            attempt.figures.update(
+                n_classes=len(is_kept),
+                n_kept_classes=sum(is_kept),
+                n_particles=self.n_particles,
+                n_kept_particles=sum(n for n, kept in zip(table["n_particles"], is_kept) if kept),
+                best_resolution_angstrom=min(kept_resolution, default=None),
+            )
+
+    def write_selection(self) -> int:
+        """``particles/selected``: the particles of the kept classes; returns how many."""
+        result = self._product("result").read()
+        is_kept = np.array([reason is None for reason in self._reasons(result)])
+        owner = result["owner"]
+        pixel_size = self.geometry.field_angstrom / result.shape("average")[-1]
+        selected = self.particles.with_columns(
+            class_2d=owner, log_likelihood=result["particle_evidence"], shift_angstrom=result["shift_px"] * pixel_size
+        ).select(is_kept[owner])
+        if len(selected) == 0:
+            raise ValueError(
+                f"{_STAGE}: none of {len(is_kept)} classes of {self.n_particles} particles was kept (the best score is "
+                f"{float(result['evidence'].max()):.1f} nats); look at {_CLASSES} and the picks, or set keep to 'all'"
+            )
+        with self.store.product(_SELECTED).write(_STAGE, _VERSION, self.params, self.inputs) as attempt:
+            write_particles(attempt, selected)
+            attempt.figures.update(n_particles=len(selected), n_dropped=self.n_particles - len(selected))
+        return len(selected)
+
+    def _reasons(self, result: Reader) -> list[str | None]:
+        n_classes = result.shape("average")[0]
+        keep = self.params.keep
+        if keep == "all":
+            return [None] * n_classes
+        if isinstance(keep, list):
+            unknown = [number for number in keep if not 0 <= number < n_classes]
+            if unknown:
+                raise ValueError(f"{_STAGE}: keep names classes {unknown}, expected numbers from 0 to {n_classes - 1}")
+            return [None if number in keep else "not among the classes to keep" for number in range(n_classes)]
+        figures = ClassFigures(*(torch.from_numpy(result[field.name]) for field in fields(ClassFigures)))
+        return reasons_to_drop(figures, self.geometry.field_angstrom, _SMALLEST_CLASS)
+
+    def _run(self, blocks: list[Block], function: Callable[..., None], *arguments: object) -> None:
+        for _, result in run_items(
+            function, blocks, self.store.url, self.scratch, self.computation, *arguments,
+            label="GPU", name=_STAGE, advance=_no_step,
+        ):  # fmt: skip
+            if isinstance(result, Exception):
+                raise result
+
+    def _batch(self, iteration: int) -> list[Block]:
+        """Blocks of one iteration: all, or in a large set a random part of them."""
+        n = max(1, math.ceil(self.params.batch_size / self.params.block_size))
+        if n >= len(self.blocks) or iteration >= self.params.n_iterations - _FULL_LAST_ITERATIONS:
+            return self.blocks
+        chosen = np.random.default_rng([self.params.seed, iteration]).choice(len(self.blocks), n, replace=False)
+        return [self.blocks[i] for i in sorted(chosen)]
+
+    def _update(self, iteration: int, blocks: list[Block]) -> None:
+        coefficients = _disc(self.geometry, self.params)
+        mask = _mask(self.geometry, self.params, coefficients.n)
+        classes = _read_classes(self._product(_state(iteration)))
+        sums = self._sums(iteration, blocks)
+        progress = iteration / self.params.n_iterations
+        classes = updated(classes, sums, coefficients, mask)
+        n_split = 0
+        if progress < 0.7:
+            generator = torch.Generator().manual_seed(self.params.seed + 1000 * (iteration + 1))
+            n_min = 0.1 * float(sums.occupancy.sum()) / self.n_classes
+            classes, n_split = with_empty_classes_split(classes, sums.occupancy, n_min, generator)
+        with self._product(_state(iteration + 1)).write(_STAGE, _VERSION, self.computation, self.inputs) as attempt:
+            for name in ("average", "noise_variance", "share"):
+                attempt.write(name, getattr(classes, name).numpy())
+            evidence = float(sums.evidence / sums.occupancy.sum())
+            attempt.figures.update(
+                shift_variance_px2=classes.shift_variance_px2, evidence=evidence, n_split_classes=n_split
+            )
+        self._remove([_block_of(iteration, block) for block in blocks])
+        if iteration:
+            self._remove([_state(iteration - 1)])
+
+    def _finish(self, iteration: int) -> None:
+        """The last averages, the assignments and the figures, classes sorted by their number of particles."""
+        coefficients = _disc(self.geometry, self.params)
+        mask = _mask(self.geometry, self.params, coefficients.n)
+        sums = self._sums(iteration, self.blocks)
+        classes = updated(_read_classes(self._product(_state(iteration))), sums, coefficients, mask)
+        readers = [self._product(_block_of(iteration, block)).read() for block in self.blocks]
+        owner, evidence, shift_px = (
+            torch.from_numpy(np.concatenate([reader[name] for reader in readers])) for name in _ASSIGNED
+        )
+        figures = class_figures(owner, evidence, sums, classes.noise_variance, coefficients)
+        order = figures.n_particles.argsort(descending=True, stable=True)
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        n, box = coefficients.n, self.geometry.box
+        with self._product("result").write(_STAGE, _VERSION, self.computation, self.inputs) as attempt:
+            # images were divided by the box; grey values are those of the extracted images, resampled
+            attempt.write("average", (classes.average[order] * (n * n / box)).numpy())
+            attempt.write("noise_variance", classes.noise_variance.numpy())
+            attempt.write("owner", place[owner].numpy())
+            attempt.write("particle_evidence", evidence.numpy())
+            attempt.write("shift_px", shift_px.numpy())
+            for field in fields(figures):
+                attempt.write(field.name, getattr(figures, field.name)[order].numpy())
+        self._remove([_block_of(iteration, block) for block in self.blocks])
+        self._remove([_state(i) for i in (iteration - 1, iteration)])
+
+    def _sums(self, iteration: int, blocks: list[Block]) -> ClassSums:
+        total: ClassSums | None = None
+        for block in blocks:
+            reader = self._product(_block_of(iteration, block)).read()
+            part = ClassSums(*(torch.from_numpy(reader[field.name]) for field in fields(ClassSums)))
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _product(self, name: str) -> Product:
+        return self.store.product(f"{self.scratch}/{name}")
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            (self.store.location / f"{self.scratch}/{name}").remove()
+
+
+def _state(iteration: int) -> str:
+    return f"iteration_{iteration:03d}"
+
+
+def _block_of(iteration: int, block: Block) -> str:
+    return f"iteration_{iteration:03d}_block_{block[0]:08d}"
+
+
+def _no_step() -> None:
+    """Iterations are what the progress bar counts, not their blocks."""
+
+
+def _disc(geometry: Geometry, params: Classify2dParams) -> Disc:
+    """Averages have 2.5 pixels per finest detail, or the sampling of the images where that is coarser."""
+    field = geometry.field_angstrom
+    n = min(fourier.fast_size(math.ceil(2.5 * field / params.resolution_angstrom)), geometry.box)
+    return disc(n, field / params.resolution_angstrom)
+
+
+def _mask(geometry: Geometry, params: Classify2dParams, n: int) -> torch.Tensor:
+    diameter = params.diameter_angstrom or 0.8 * geometry.field_angstrom
+    scale = n / geometry.field_angstrom
+    return soft_circle(n, min(0.5 * diameter * scale, n / 2 - 3), 3.0)
+
+
+def _read_classes(product: Product) -> Classes:
+    reader = product.read()
+    variance = reader.record.figures["shift_variance_px2"]
+    assert isinstance(variance, float)
+    average, noise, share = (torch.from_numpy(reader[name]) for name in ("average", "noise_variance", "share"))
+    return Classes(average, noise, share, variance)
+
+
+# --- on the worker --------------------------------------------------------------------------------------------------
+
+
+def _start_block(block: Block, session_url: str, scratch: str, params: Classify2dParams, n_classes: int) -> None:
+    """The classes that the first iteration starts from."""
+    store = SessionStore.open(session_url)
+    geometry, images, transfer = _block_coefficients(session_url, scratch, block, params)
+    coefficients = _disc(geometry, params).to(images.device)
+    mask = _mask(geometry, params, coefficients.n).to(images.device)
+    generator = torch.Generator().manual_seed(params.seed)
+    radius = _search(geometry, params, 0).radius
+    classes = first_classes(images, transfer, coefficients, n_classes, mask, generator, radius)
+    inputs = store.fingerprints([_INPUT])
+    with store.product(f"{scratch}/{_state(0)}").write(_STAGE, _VERSION, params, inputs) as attempt:
+        for name in ("average", "noise_variance", "share"):
+            attempt.write(name, getattr(classes, name).cpu().numpy())
+        attempt.figures["shift_variance_px2"] = classes.shift_variance_px2
+
+
+def _sum_block(block: Block, session_url: str, scratch: str, params: Classify2dParams, iteration: int) -> None:
+    """Sums over one block in one iteration, and what its particles are assigned to."""
+    store = SessionStore.open(session_url)
+    product = store.product(f"{scratch}/{_block_of(iteration, block)}")
+    inputs = store.fingerprints([_INPUT])
+    if product.is_current(fingerprint(_STAGE, _VERSION, params, inputs)):
+        return
+    geometry, images, transfer = _block_coefficients(session_url, scratch, block, params)
+    coefficients = _disc(geometry, params).to(images.device)
+    classes = _on_device(_read_classes(store.product(f"{scratch}/{_state(iteration)}")))
+    search = _search(geometry, params, iteration)
+    sums, found, shift_px = block_sums(images, transfer, coefficients, classes, search)
+    with product.write(_STAGE, _VERSION, params, inputs) as attempt:
+        for field in fields(sums):
+            attempt.write(field.name, np.atleast_1d(getattr(sums, field.name).cpu().numpy()))
+        assigned = (found.group_posterior.argmax(dim=1), found.evidence, shift_px)
+        for name, values in zip(_ASSIGNED, assigned):
+            attempt.write(name, values.cpu().numpy())
+
+
+def _search(geometry: Geometry, params: Classify2dParams, iteration: int) -> Search:
+    field = geometry.field_angstrom
+    n = _disc(geometry, params).n
+    return search_of_iteration(
+        iteration,
+        params.n_iterations,
+        field_angstrom=field,
+        diameter_angstrom=params.diameter_angstrom or 0.8 * field,
+        first_resolution_angstrom=params.first_resolution_angstrom,
+        resolution_angstrom=params.resolution_angstrom,
+        shift_radius_px=params.shift_radius_angstrom * n / field,
+    )
+
+
+def _on_device(classes: Classes) -> Classes:
+    to = device()
+    return Classes(
+        classes.average.to(to), classes.noise_variance.to(to), classes.share.to(to), classes.shift_variance_px2
+    )
+
+
+@lru_cache(maxsize=_CACHED_BLOCKS)
+def _block_coefficients(
+    session_url: str, scratch: str, block: Block, params: Classify2dParams
+) -> tuple[Geometry, torch.Tensor, torch.Tensor]:
+    """Images and CTFs of a block; a worker keeps the last few blocks, so that iterations read them once."""
+    store = SessionStore.open(session_url)
+    particles = read_particles(store.product(_INPUT).read()).select(np.arange(*block))
+    geometry = stack_geometry(store, particles)
+    coefficients = _disc(geometry, params)
+    images, transfer = read_coefficients(store, particles, geometry, coefficients, device())
+    return geometry, images, transfer

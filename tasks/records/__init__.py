@@ -1,0 +1,1 @@
+"""What things are: frozen pydantic models that travel between flows, tasks and stores."""

@@ -1,0 +1,49 @@
+"""A microscope session and the parameters that all of its stages share the shape of."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StageParams(BaseModel):
+    """Base of every stage's parameters: frozen, and a misspelt name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Session(BaseModel):
+    """What is known of a session before its first exposure is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    created_at: str
+    """ISO 8601, UTC."""
+    software: str
+    """Name and version of the program that created the store."""
+
+
+class StageReport(BaseModel):
+    """What one stage did with the items it was given; seen = done + kept + failed + skipped."""
+
+    stage: str
+    done: list[str] = []
+    """Items computed now."""
+    kept: list[str] = []
+    """Items whose committed product already had this fingerprint."""
+    failed: dict[str, str] = {}
+    """Item -> reason."""
+    skipped: dict[str, str] = {}
+    """Item -> reason; an earlier stage has no product for it."""
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    """Largest resident set of a worker while it ran one of the items."""
+
+    @property
+    def n_seen(self) -> int:
+        return len(self.done) + len(self.kept) + len(self.failed) + len(self.skipped)
+
+    @property
+    def available(self) -> list[str]:
+        """Items that have a product now, computed or kept, in the order they were given where one kind."""
+        return sorted([*self.done, *self.kept])

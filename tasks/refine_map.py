@@ -1,0 +1,464 @@
+"""Gold-standard refinement: two halves of the particles, each with a reference of its own, compared by FSC.
+
+Particles are split once; the halves share nothing but the initial map, low-passed, and the frame below 40 Å. Each
+iteration takes the best pose of every particle (a grid search, then least squares), since at the signal of single
+proteins above 200 kDa posteriors are narrower than the fine step; below that, soft posteriors would be the better
+choice. Blocks write their sums and poses to scratch products and one item puts them together, so that an interrupted
+refinement continues at the block it lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from kernels import fourier
+from kernels.expectation import Disc, disc
+from kernels.fsc import resolution_angstrom, signal_to_noise, significant_correlation
+from kernels.likelihood import Observation
+from kernels.projection import Accumulator
+from kernels.reconstruction import complete, symmetrise, wiener_map
+from kernels.refinement import (
+    Search,
+    align,
+    back_project,
+    compare_halves,
+    low_pass,
+    next_references,
+    residual_power,
+    search_spacing_rad,
+)
+from kernels.rotations import symmetry_group
+from tasks.progress import progress
+from tasks.records.density_map import DensityMap
+from tasks.records.particles import ParticleSet
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Reader, fingerprint
+from tasks.stores.map_store import density_map, describe, read_map
+from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.session_store import SessionStore
+from tasks.workers import device, require_workers, run_items, stage_usage
+
+logger = logging.getLogger(__name__)
+
+_STAGE, _VERSION = "refine_map", 1
+_MAP, _PARTICLES = "maps/refined", "particles/refined"
+_CACHED_BLOCKS = 4
+_PADDING = 2
+_JOINED_ANGSTROM = 40.0
+_SEARCH_ANGSTROM = 12.0
+_EARLIEST_END = 5
+
+Block = tuple[int, int, int]
+"""Half (1 or 2), and first and last row + 1 among the particles of that half."""
+
+
+class RefineMapParams(StageParams):
+    """Parameters of `refine_map`."""
+
+    diameter_angstrom: float = Field(gt=0)
+    """Outer diameter of the particle; the mask stays inside a ball of this size."""
+    symmetry: str = "C1"
+    initial_map: str = "initial"
+    """Name under ``maps/`` of the map that the first iteration starts from, in the frame of the point group."""
+    initial_low_pass_angstrom: float = Field(default=20.0, gt=0)
+    max_iterations: int = Field(default=10, ge=2, le=100)
+    shift_range_angstrom: float = Field(default=10.0, ge=0)
+    """How far particles may lie from the centre of their image."""
+    shift_step_angstrom: float = Field(default=2.0, gt=0)
+    n_candidates: int = Field(default=8, ge=1, le=100)
+    """Poses of the search that are refined for each particle."""
+    particles_per_block: int = Field(default=1000, ge=10)
+    """Particles per item; a block needs 12 bytes for each of box² · 0.4 coefficients of a particle."""
+    seed: int = 1
+    """Of the split into halves."""
+
+
+class _State(BaseModel):
+    """What an iteration leaves to the next, beside its arrays."""
+
+    iteration: int
+    radius: int
+    """Fourier radius that poses are refined to next, in coefficients of the particle images."""
+    shell_143: float = 0.0
+    n_stalled: int = 0
+    """Iterations in a row that did not gain half a shell."""
+    is_final: bool = False
+
+
+@task(name="refine_map", cache_policy=NO_CACHE)
+def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
+    """Half maps, mask, FSC and poses of ``particles/selected`` (else ``particles/extracted``).
+
+    Writes ``particles/refined`` and, last, ``maps/refined``. Memory: about 130 bytes per voxel of the particle box
+    for the last reconstruction, and one block of particles.
+    """
+    store = SessionStore.open(session_url)
+    report = StageReport(stage=_STAGE)
+    run = _Run(store, params)
+    if all(store.product(address).is_current(run.fingerprint) for address in (_PARTICLES, _MAP)):
+        report.kept.extend([_PARTICLES, _MAP])
+        return report
+    with stage_usage(require_workers("GPU"), "GPU", report):
+        run.refine()
+    report.done.extend([_PARTICLES, _MAP])
+    found = density_map(store, "refined")
+    logger.info(
+        "refine_map: %d particles, %s, %s Å; %.1f CPU-s",
+        found.n_particles, found.symmetry, found.resolution_angstrom, report.cpu_seconds,
+    )  # fmt: skip
+    return report
+
+
+class _Run:
+    """One refinement: where its state lies in the store, and how it gets from one iteration to the next."""
+
+    def __init__(self, store: SessionStore, params: RefineMapParams) -> None:
+        self.store, self.params = store, params
+        symmetry_group(params.symmetry)  # an unknown name ends here
+        self.source = _source(store)
+        self.inputs = store.fingerprints([self.source, f"maps/{params.initial_map}"])
+        self.fingerprint = fingerprint(_STAGE, _VERSION, params, self.inputs)
+        self.scratch = f"scratch/{_STAGE}/{self.fingerprint}"
+
+    def refine(self) -> None:
+        """Run the iterations that are not in scratch yet, to the products."""
+        state = self._state(0) or self._start()
+        last = self.params.max_iterations
+        with progress(_STAGE, last) as advance:
+            for iteration in range(1, last + 1):
+                found = self._state(iteration)
+                if found is None:
+                    is_final = iteration == last or state.n_stalled >= (1 if iteration >= _EARLIEST_END else 2)
+                    self._run(self._blocks(), _align_block, state, is_final)
+                    self._run([iteration], _merge, state, is_final)
+                    found = self._state(iteration)
+                    assert found is not None
+                state = found
+                advance()
+                if state.is_final:
+                    break
+        self._run([0], _write_products, state)
+        (self.store.location / self.scratch).remove()
+
+    def _start(self) -> _State:
+        self._run([0], _start)
+        state = self._state(0)
+        assert state is not None
+        return state
+
+    def _state(self, iteration: int) -> _State | None:
+        product = self.store.product(f"{self.scratch}/{_name(iteration)}")
+        record = product.record() if product.is_current(self.fingerprint) else None
+        return _State.model_validate(record.details["state"]) if record else None
+
+    def _blocks(self) -> list[Block]:
+        half_set = self.store.product(f"{self.scratch}/{_name(0)}").read()["half_set"]
+        blocks = []
+        for half in (1, 2):
+            n = int((half_set == half).sum())
+            edges = np.linspace(0, n, math.ceil(n / self.params.particles_per_block) + 1).round().astype(int).tolist()
+            blocks += [(half, a, b) for a, b in pairwise(edges)]
+        return blocks
+
+    def _run(self, items: list[Any], function: Callable[..., None], *arguments: object) -> None:
+        for _, result in run_items(
+            function, items, self.store.url, self.params, *arguments, label="GPU", name=_STAGE, advance=_no_step
+        ):
+            if isinstance(result, Exception):
+                raise result
+
+
+def _source(store: SessionStore) -> str:
+    record = store.product("particles/selected").record()
+    return "particles/selected" if record is not None and record.state == "done" else "particles/extracted"
+
+
+def _name(iteration: int) -> str:
+    return f"iteration_{iteration:03d}"
+
+
+def _block_name(iteration: int, block: Block) -> str:
+    return f"{_name(iteration)}_half_{block[0]}_block_{block[1]:08d}"
+
+
+def _no_step() -> None:
+    """Iterations are what the progress bar counts, not their blocks."""
+
+
+# --- on the worker --------------------------------------------------------------------------------------------------
+
+
+def _start(_item: int, session_url: str, params: RefineMapParams) -> None:
+    """Iteration 0: the halves, the low-passed initial map and the power of the images as first noise."""
+    run = _Run(SessionStore.open(session_url), params)
+    particles, geometry = _particles(run)
+    if len(particles) < 4:
+        raise ValueError(f"{run.source}: found {len(particles)} particles, expected at least 4; look at picks and 2D")
+    half_set = np.ones(len(particles), dtype=np.int8)
+    half_set[np.random.default_rng(params.seed).permutation(len(particles))[: len(particles) // 2]] = 2
+    reference = _initial_reference(run, geometry)
+    noise = np.empty((2, geometry.box // 2), dtype=np.float32)
+    coefficients = disc(geometry.box, geometry.box // 2 - 1)
+    for half in (1, 2):
+        rows = np.flatnonzero(half_set == half)[:200]
+        images, _ = read_coefficients(run.store, particles.select(rows), geometry, coefficients, device())
+        noise[half - 1] = _shell_means(images.abs().square(), coefficients, geometry.box).cpu().numpy()
+    radius = _first_radius(geometry, params)
+    _write_iteration(
+        run, _State(iteration=0, radius=radius), reference_1=reference, reference_2=reference, noise=noise,
+        half_set=half_set, rotation=np.tile(np.eye(3, dtype=np.float32), (len(particles), 1, 1)),
+        shift_px=np.zeros((len(particles), 2), np.float32), log_likelihood=np.zeros(len(particles), np.float32),
+    )  # fmt: skip
+
+
+def _first_radius(geometry: Geometry, params: RefineMapParams) -> int:
+    """Fourier radius that the initial map has content to; no later iteration aligns at less."""
+    return max(4, round(geometry.field_angstrom / params.initial_low_pass_angstrom))
+
+
+def _particles(run: _Run) -> tuple[ParticleSet, Geometry]:
+    particles = read_particles(run.store.product(run.source).read())
+    return particles, stack_geometry(run.store, particles)
+
+
+def _shell_means(values: Tensor, coefficients: Disc, box: int) -> Tensor:
+    """(shell,) means of (particle, m) values over particles and shells; shell 0 takes the value of shell 1."""
+    mean = values.mean(0)
+    index = coefficients.shell.to(values.device)
+    sums, counts = (fourier.shell_sums(v, index, box // 2) for v in (mean, torch.ones_like(mean)))
+    means = sums / counts.clamp(min=1)
+    return torch.cat([means[1:2], means[1:]])
+
+
+def _initial_reference(run: _Run, geometry: Geometry) -> NDArray:
+    """The initial map on the field of view of the particles, low-passed and on few voxels."""
+    params = run.params
+    reader, known = read_map(run.store, params.initial_map), density_map(run.store, params.initial_map)
+    density = torch.from_numpy(reader["map"]).to(device())
+    n = round(geometry.field_angstrom / known.pixel_size_angstrom)
+    density = _cropped_or_padded(density, n)
+    filtered = fourier.transform(density, 3) * low_pass(
+        n, geometry.field_angstrom / n, params.initial_low_pass_angstrom, density.device
+    )
+    size = _size(math.ceil(1.5 * geometry.field_angstrom / params.initial_low_pass_angstrom), geometry.box)
+    return fourier.resample(fourier.inverse(filtered, (n,) * 3), (size,) * 3).cpu().numpy()
+
+
+def _cropped_or_padded(density: Tensor, n: int) -> Tensor:
+    """Map on ``n`` voxels a side, its origin kept at element n // 2."""
+    old = density.shape[-1]
+    before = n // 2 - old // 2
+    after = n - old - before
+    return torch.nn.functional.pad(density, (before, after) * 3)
+
+
+def _size(radius: int, box: int) -> int:
+    """Voxels a side that hold a map out to a Fourier radius."""
+    return min(box, fourier.fast_size(2 * radius + 4))
+
+
+def _write_iteration(run: _Run, state: _State, **arrays: NDArray) -> None:
+    product = run.store.product(f"{run.scratch}/{_name(state.iteration)}")
+    with product.write(_STAGE, _VERSION, run.params, run.inputs) as attempt:
+        for name, values in arrays.items():
+            attempt.write(name, values)
+        attempt.details["state"] = state.model_dump()
+
+
+def _align_block(block: Block, session_url: str, params: RefineMapParams, state: _State, is_final: bool) -> None:
+    """Poses of one block against the reference of its half, and the sums of its images at them."""
+    run = _Run(SessionStore.open(session_url), params)
+    product = run.store.product(f"{run.scratch}/{_block_name(state.iteration + 1, block)}")
+    if product.is_current(run.fingerprint):
+        return
+    half = block[0]
+    before = run.store.product(f"{run.scratch}/{_name(state.iteration)}").read()
+    geometry, coefficients, images, transfer = _block_coefficients(session_url, run.scratch, block, params)
+    to = images.device
+    rows = _rows_of(before, block)
+    noise = torch.from_numpy(before["noise"][half - 1]).to(to).clamp(min=1e-12)
+    observation = Observation(images, transfer, noise[coefficients.shell])
+    fit, volume = align(
+        observation, coefficients, torch.from_numpy(before[f"reference_{half}"]).to(to), state.radius, params.symmetry,
+        torch.from_numpy(before["rotation"][rows]).to(to), torch.from_numpy(before["shift_px"][rows]).to(to),
+        None if is_final else _search(params, geometry, state),
+    )  # fmt: skip
+    sums = back_project(observation, coefficients, fit, _insert_radius(state, geometry.box, is_final))
+    power, counts = residual_power(observation, coefficients, volume, fit, state.radius)
+    with product.write(_STAGE, _VERSION, params, run.inputs) as attempt:
+        for name, values in {
+            "data": sums.data, "weight": sums.weight, "power": power, "counts": counts, "rotation": fit.rotation,
+            "shift_px": fit.shift_px, "log_likelihood": fit.log_likelihood,
+        }.items():  # fmt: skip
+            attempt.write(name, values.cpu().numpy())
+
+
+def _rows_of(iteration: Reader, block: Block) -> NDArray:
+    half, first, last = block
+    return np.flatnonzero(iteration["half_set"] == half)[first:last]
+
+
+def _search(params: RefineMapParams, geometry: Geometry, state: _State) -> Search:
+    radius = min(state.radius, round(geometry.field_angstrom / _SEARCH_ANGSTROM))
+    pixel_size = geometry.pixel_size_angstrom
+    return Search(
+        radius,
+        search_spacing_rad(
+            radius, geometry.box, pixel_size, params.diameter_angstrom, len(symmetry_group(params.symmetry))
+        ),
+        params.shift_range_angstrom / pixel_size,
+        params.shift_step_angstrom / pixel_size,
+        params.n_candidates,
+        is_amplitude_known=state.iteration > 0,
+    )
+
+
+def _insert_radius(state: _State, box: int, is_final: bool) -> int:
+    """Far enough beyond the references to see what the next ones may hold; to Nyquist in the end."""
+    nyquist = box // 2 - 1
+    return nyquist if is_final else min(nyquist, math.ceil(1.25 * state.radius) + 6)
+
+
+@lru_cache(maxsize=_CACHED_BLOCKS)
+def _block_coefficients(
+    session_url: str, scratch: str, block: Block, params: RefineMapParams
+) -> tuple[Geometry, Disc, Tensor, Tensor]:
+    """Images and CTFs of a block; a worker keeps the last few blocks, so that iterations read them once."""
+    run = _Run(SessionStore.open(session_url), params)
+    particles, geometry = _particles(run)
+    rows = _rows_of(run.store.product(f"{scratch}/{_name(0)}").read(), block)
+    coefficients = disc(geometry.box, geometry.box // 2 - 1)
+    images, transfer = read_coefficients(run.store, particles.select(rows), geometry, coefficients, device())
+    return geometry, coefficients.to(images.device), images, transfer
+
+
+def _merge(iteration: int, session_url: str, params: RefineMapParams, state: _State, is_final: bool) -> None:
+    """Both halves from their blocks: maps, FSC, mask, and the references, noise and poses of the next iteration."""
+    run = _Run(SessionStore.open(session_url), params)
+    _, geometry = _particles(run)
+    before = run.store.product(f"{run.scratch}/{_name(state.iteration)}").read()
+    poses = {name: before[name] for name in ("rotation", "shift_px", "log_likelihood")}
+    noise = before["noise"]
+    sums: list[Accumulator] = []
+    blocks = run._blocks()
+    for half in (1, 2):
+        mine = [block for block in blocks if block[0] == half]
+        total, power, counts = _half_sums(run, iteration, mine, before, poses, geometry.box)
+        sums.append(symmetrise(complete(total), params.symmetry))
+        noise[half - 1, 1:] = power[1:] / np.maximum(counts[1:], 1)
+        noise[half - 1, 0] = noise[half - 1, 1]
+    radius = _insert_radius(state, geometry.box, is_final)
+    size = geometry.box if is_final else _size(radius, geometry.box)
+    pixel_size = geometry.field_angstrom / size
+    generator, n_operations = torch.Generator().manual_seed(params.seed), len(symmetry_group(params.symmetry))
+    found = compare_halves(sums[0], sums[1], size, pixel_size, params.diameter_angstrom, n_operations, generator)
+    gained = found.shell_143 > state.shell_143 + 0.5
+    next_state = _State(
+        iteration=iteration,
+        radius=int(min(max(_first_radius(geometry, params), math.floor(found.shell_143)), radius - 2)),
+        shell_143=max(found.shell_143, state.shell_143),
+        n_stalled=0 if gained else state.n_stalled + 1,
+        is_final=is_final,
+    )
+    resolution = geometry.field_angstrom / found.shell_143 if found.shell_143 else math.inf
+    logger.info("refine_map: iteration %d, %d shells, %.2f Å", iteration, state.radius, resolution)
+    curves = found.curves
+    arrays = {
+        "fsc_curves": torch.stack([curves.unmasked, curves.masked, curves.randomised, curves.corrected]),
+        "mask": found.mask,
+    }
+    if is_final:
+        merged = sums[0] + sums[1]
+        ratio = 2 * signal_to_noise(curves.corrected, found.shell_143)
+        sums.clear()
+        maps = {"half_1": found.half_1, "half_2": found.half_2, "map": wiener_map(merged, ratio)}
+        # coefficients were divided by the box when they were read
+        arrays |= {name: values * geometry.box for name, values in maps.items()}
+    else:
+        references = next_references(sums[0], sums[1], found, geometry.field_angstrom / _JOINED_ANGSTROM)
+        arrays |= {"reference_1": references[0], "reference_2": references[1]}
+    as_numpy = {name: values.cpu().numpy() for name, values in arrays.items()}
+    _write_iteration(run, next_state, half_set=before["half_set"], noise=noise, **poses, **as_numpy)
+    for block in blocks:
+        (run.store.location / f"{run.scratch}/{_block_name(iteration, block)}").remove()
+    if iteration > 1:
+        (run.store.location / f"{run.scratch}/{_name(iteration - 1)}").remove()
+
+
+def _half_sums(
+    run: _Run, iteration: int, blocks: list[Block], before: Reader, poses: dict[str, NDArray], box: int
+) -> tuple[Accumulator, NDArray, NDArray]:
+    """Sums of the blocks of a half; their poses are put into the tables ``poses``."""
+    sums: list[Tensor] = []
+    for block in blocks:
+        reader = run.store.product(f"{run.scratch}/{_block_name(iteration, block)}").read()
+        rows = _rows_of(before, block)
+        for name, table in poses.items():
+            table[rows] = reader[name]
+        parts = [torch.from_numpy(reader[name]).to(device()) for name in ("data", "weight", "power", "counts")]
+        sums = [a.add_(b) for a, b in zip(sums, parts)] if sums else parts
+    return Accumulator(sums[0], sums[1], box, _PADDING), sums[2].cpu().numpy(), sums[3].cpu().numpy()
+
+
+def _write_products(_item: int, session_url: str, params: RefineMapParams, state: _State) -> None:
+    """``particles/refined``, then ``maps/refined`` from the last iteration."""
+    run = _Run(SessionStore.open(session_url), params)
+    particles, geometry = _particles(run)
+    last = run.store.product(f"{run.scratch}/{_name(state.iteration)}").read()
+    refined = particles.with_columns(
+        rotation=last["rotation"],
+        shift_angstrom=last["shift_px"] * geometry.pixel_size_angstrom,
+        half_set=last["half_set"],
+        log_likelihood=last["log_likelihood"],
+    )
+    with run.store.product(_PARTICLES).write(_STAGE, _VERSION, params, run.inputs) as attempt:
+        write_particles(attempt, refined)
+        attempt.figures["n_particles"] = len(refined)
+    curves = last["fsc_curves"]
+    frequency = np.arange(curves.shape[1], dtype=np.float32) / geometry.field_angstrom
+    significant = significant_correlation(curves.shape[1], len(symmetry_group(params.symmetry)))
+    resolution = {
+        name: _resolution(torch.from_numpy(curves[row]), threshold, geometry)
+        for name, row, threshold in (
+            ("resolution_angstrom", 3, significant),
+            ("resolution_unmasked_angstrom", 0, significant),
+            ("fsc_0143_angstrom", 3, 0.143),
+            ("fsc_half_angstrom", 3, 0.5),
+        )
+    }
+    record = DensityMap(
+        name="refined",
+        kind="refined",
+        pixel_size_angstrom=geometry.pixel_size_angstrom,
+        symmetry=params.symmetry.upper(),
+        resolution_angstrom=resolution["resolution_angstrom"],
+        n_particles=len(refined),
+    )
+    with run.store.product(_MAP).write(_STAGE, _VERSION, params, run.inputs) as attempt:
+        for name in ("map", "half_1", "half_2", "mask"):
+            attempt.write(name, last[name])
+        attempt.write("fsc_curves", np.concatenate([frequency[None], curves]).astype(np.float32))
+        describe(attempt, record)
+        attempt.figures.update(
+            n_particles=len(refined), symmetry=record.symmetry, n_iterations=state.iteration, **resolution
+        )
+
+
+def _resolution(curve: Tensor, threshold: float | Tensor, geometry: Geometry) -> float | None:
+    """Å where a curve crosses a threshold, None where it starts below."""
+    found = resolution_angstrom(curve, geometry.box, geometry.pixel_size_angstrom, threshold)
+    return round(found, 3) if math.isfinite(found) else None

@@ -1,0 +1,1 @@
+"""The Zarr stores of a session; the only folder that imports zarr."""

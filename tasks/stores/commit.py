@@ -1,0 +1,286 @@
+"""Commit records: how a product becomes readable, and the memory of what is done.
+
+A stage writes into an attempt of its own. When all is written, one small file, ``commit.json``, is put beside the
+attempts in a single step and names the attempt. A reader opens what that record names and nothing else, so half a
+product is never read; a stage that finds its own fingerprint in the record has nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.stores.layout import creation_options, spec_of
+from tasks.stores.location import Location, StoreError, StoreWriteError
+
+Figure = float | int | str | bool | None
+State = Literal["done", "failed", "skipped", "quarantined"]
+
+
+class Record(BaseModel):
+    """The outcome of one stage for one item."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    stage: str
+    stage_version: int
+    fingerprint: str
+    params: dict[str, Any] = {}
+    inputs: dict[str, str] = {}
+    """Address of each product that was read -> its fingerprint then."""
+    attempt: str | None = None
+    """Folder under ``attempts/`` to read; None unless done."""
+    n_files: int = 0
+    n_bytes: int = 0
+    digest: str = ""
+    """SHA-256 of the sorted names and sizes of the attempt's files."""
+    reason: str | None = None
+    """Why it is not done."""
+    figures: dict[str, Figure] = {}
+    """Small results: what a microscopist asks for first."""
+    details: dict[str, Any] = {}
+    """Structured results that are read without opening the product, for instance the `Exposure`."""
+    cpu_seconds: float = 0.0
+    written_at: str = ""
+    software: str = ""
+
+    def is_current(self, expected_fingerprint: str) -> bool:
+        """Whether it names a done product with this fingerprint."""
+        return self.state == "done" and self.fingerprint == expected_fingerprint
+
+
+def fingerprint(stage: str, stage_version: int, params: BaseModel, inputs: Mapping[str, str]) -> str:
+    """Hex digest that changes when the stage, its version, a parameter or an input's fingerprint does."""
+    text = json.dumps(
+        [stage, stage_version, params.model_dump(mode="json"), dict(sorted(inputs.items()))], sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def software_version() -> str:
+    try:
+        return f"vitriflow {version('vitriflow')}"
+    except PackageNotFoundError:
+        return "vitriflow (not installed)"
+
+
+class Attempt:
+    """A product being written; becomes readable when its ``with`` block ends without an error."""
+
+    def __init__(self, product: str, group: zarr.Group) -> None:
+        self._product = product
+        self._group = group
+        self.figures: dict[str, Figure] = {}
+        self.details: dict[str, Any] = {}
+
+    def write(self, name: str, values: NDArray) -> None:
+        """Write a whole array in one assignment; layout, codec and unit come from the layout table."""
+        values = np.asarray(values)
+        spec = spec_of(self._product, name)
+        array = self._group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            fill_value=0,
+            config={"write_empty_chunks": True},
+            **creation_options(spec, name, values.shape, str(values.dtype)),
+        )
+        if values.size:
+            array[...] = values
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Add JSON attributes to the product's group."""
+        self._group.attrs.update(dict(attributes))
+
+
+class Reader:
+    """A committed product; arrays are read when they are sliced."""
+
+    def __init__(self, record: Record, group: zarr.Group) -> None:
+        self.record = record
+        self._group = group
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return dict(self._group.attrs)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._group.array_keys())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._group
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._array(name).shape)
+
+    def __getitem__(self, name: str) -> NDArray:
+        """The whole array."""
+        return self.slice(name, ...)
+
+    def slice(self, name: str, index: Any) -> NDArray:
+        """Part of an array, for instance ``reader.slice("frames", slice(3, 5))``."""
+        return np.asarray(self._array(name)[index])
+
+    def _array(self, name: str) -> zarr.Array:
+        try:
+            array = self._group[name]
+        except KeyError as error:
+            raise StoreError(
+                f"product of {self.record.stage}: found arrays {self.names}, expected {name!r}; run its stage again"
+            ) from error
+        assert isinstance(array, zarr.Array)
+        return array
+
+
+class Product:
+    """One address of a session's store: its record, and reading and writing it."""
+
+    def __init__(self, root: Location, address: str) -> None:
+        self.address = address
+        self._location = Location(f"{root.url}/{address}")
+
+    @cached_property
+    def _record_location(self) -> Location:
+        return self._location / "commit.json"
+
+    def record(self) -> Record | None:
+        """The commit record, None where the stage has not run here."""
+        content = self._record_location.read_bytes()
+        if content is None:
+            return None
+        try:
+            return Record.model_validate_json(content)
+        except ValidationError as error:
+            raise StoreError(
+                f"product {self._location.url}: its commit record cannot be read ({error.error_count()} errors); "
+                "remove commit.json to have the stage run again"
+            ) from error
+
+    def is_current(self, expected_fingerprint: str) -> bool:
+        """Whether a done product with this fingerprint is there."""
+        record = self.record()
+        return record is not None and record.is_current(expected_fingerprint)
+
+    def read(self) -> Reader:
+        """Open what the commit record names; raises StoreError where nothing is done."""
+        record = self.record()
+        if record is None or record.attempt is None:
+            found = "nothing" if record is None else f"state {record.state!r} ({record.reason})"
+            raise StoreError(
+                f"product {self._location.url}: found {found}, expected a committed product; run its stage first"
+            )
+        location = self._location / "attempts" / record.attempt
+        try:
+            return Reader(record, zarr.open_group(location.zarr_store(), mode="r", zarr_format=3))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"product {location.url}: the attempt that its record names is gone; run its stage again"
+            ) from error
+
+    def verify(self) -> None:
+        """Check that the files of the committed attempt are those that were committed; raises StoreError."""
+        record = self.record()
+        if record is None or record.attempt is None:
+            return
+        found = _digest((self._location / "attempts" / record.attempt).file_sizes())
+        if found[2] != record.digest:
+            raise StoreError(
+                f"product {self._location.url}: found {found[0]} files with {found[1]} bytes, its record says "
+                f"{record.n_files} with {record.n_bytes}; run its stage again"
+            )
+
+    @contextmanager
+    def write(
+        self,
+        stage: str,
+        stage_version: int,
+        params: BaseModel,
+        inputs: Mapping[str, str],
+    ) -> Iterator[Attempt]:
+        """Write an attempt; it is committed when the block ends well, and removed when it raises."""
+        name = uuid.uuid4().hex
+        location = self._location / "attempts" / name
+        try:
+            started = time.thread_time()
+            attempt = Attempt(self.address, zarr.open_group(location.zarr_store(), mode="w", zarr_format=3))
+            yield attempt
+            n_files, n_bytes, digest = _digest(location.file_sizes())
+        except OSError as error:
+            location.remove()
+            raise StoreWriteError(
+                f"store {self._location.url}: cannot be written ({type(error).__name__}: {error.strerror or error}); "
+                "check free space, permissions and credentials"
+            ) from error
+        except BaseException:
+            location.remove()
+            raise
+        self._put(
+            Record(
+                state="done", stage=stage, stage_version=stage_version,
+                fingerprint=fingerprint(stage, stage_version, params, inputs),
+                params=params.model_dump(mode="json"), inputs=dict(inputs), attempt=name,
+                n_files=n_files, n_bytes=n_bytes, digest=digest, figures=attempt.figures,
+                details=attempt.details, cpu_seconds=round(time.thread_time() - started, 3),
+            )
+        )  # fmt: skip
+
+    def put_outcome(
+        self, state: State, reason: str, stage: str, stage_version: int, params: BaseModel, inputs: Mapping[str, str],
+        figures: Mapping[str, Figure] | None = None,
+    ) -> None:  # fmt: skip
+        """Record that this item failed, was skipped or quarantined; no product is named."""
+        self._put(
+            Record(
+                state=state, reason=reason, stage=stage, stage_version=stage_version,
+                fingerprint=fingerprint(stage, stage_version, params, inputs),
+                params=params.model_dump(mode="json"), inputs=dict(inputs), figures=dict(figures or {}),
+            )
+        )  # fmt: skip
+
+    def amend(self, details: Mapping[str, Any]) -> None:
+        """Add details to the record of a done product; its attempt and its fingerprint stay."""
+        record = self.record()
+        if record is None or record.state != "done":
+            raise StoreError(f"product {self._location.url}: is not done, so nothing can be added; run its stage first")
+        self._put(record.model_copy(update={"details": {**record.details, **details}}))
+
+    def _put(self, record: Record) -> None:
+        stamped = record.model_copy(
+            update={
+                "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "software": software_version(),
+            }
+        )
+        self._record_location.write_bytes(stamped.model_dump_json(indent=1).encode())
+
+    def attempts(self) -> list[str]:
+        """Names of all attempts, committed or not."""
+        return (self._location / "attempts").list()
+
+    def sweep(self) -> int:
+        """Remove the attempts that the record does not name; returns how many. Never while a stage runs."""
+        record = self.record()
+        stale = [a for a in self.attempts() if record is None or a != record.attempt]
+        for attempt in stale:
+            (self._location / "attempts" / attempt).remove()
+        return len(stale)
+
+
+def _digest(sizes: Mapping[str, int]) -> tuple[int, int, str]:
+    listing = "\n".join(f"{name} {size}" for name, size in sorted(sizes.items()))
+    return len(sizes), sum(sizes.values()), hashlib.sha256(listing.encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""The layout of a session's store: one table of every array.
+
+A product is one Zarr group that one stage writes for one item. Its address is one of the paths below; its arrays
+live in ``<address>/attempts/<attempt>``, and ``<address>/commit.json`` names the attempt to read. Small figures
+stand in the commit record itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+LAYOUT_VERSION = 1
+"""Raised when an address, an axis, a unit or a meaning changes."""
+
+Codec = Literal["counts", "raw", "table"]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One row of the table."""
+
+    product: str
+    """Address of the product; <…> stands for an id."""
+    name: str
+    axes: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    """Allowed; the first is the usual one."""
+    chunks: tuple[int | None, ...]
+    """Largest chunk along each axis, None for the whole axis."""
+    unit: str
+    writer: str
+    """Stage that writes it."""
+    is_sharded: bool = False
+    """One shard holds the whole array (or, along an axis `particle`, 2048 particles)."""
+    codec: Codec = "raw"
+
+
+# fmt: off
+LAYOUT: tuple[ArraySpec, ...] = (
+    ArraySpec("exposures/<id>/import_session", "frames", ("frame", "y", "x"), ("uint8", "uint16", "int16", "float32"),
+              (1, 512, 512), "counts", "import_session", is_sharded=True, codec="counts"),
+    ArraySpec("exposures/<id>/import_session", "micrograph", ("y", "x"), ("float32",), (512, 512),
+              "arbitrary", "import_session", is_sharded=True),
+    ArraySpec("session/gain", "gain", ("y", "x"), ("float32",), (512, 512),
+              "multiplies counts", "import_session", is_sharded=True),
+    ArraySpec("session/gain", "is_defect", ("y", "x"), ("uint8",), (512, 512),
+              "1 where bad", "import_session", is_sharded=True, codec="counts"),
+    ArraySpec("exposures/<id>/correct_motion", "micrograph", ("y", "x"), ("float32",), (512, 512),
+              "arbitrary, dose weighted", "correct_motion", is_sharded=True),
+    ArraySpec("exposures/<id>/correct_motion", "unweighted_micrograph", ("y", "x"), ("float32",), (512, 512),
+              "arbitrary, plain sum, for the CTF", "correct_motion", is_sharded=True),
+    ArraySpec("exposures/<id>/correct_motion", "global_shift_angstrom", ("frame", "yx"), ("float32",), (None, None),
+              "Å, motion of the specimen since the reference frame", "correct_motion"),
+    ArraySpec("exposures/<id>/correct_motion", "patch_center_px", ("patch", "yx"), ("float32",), (None, None),
+              "px of the frame", "correct_motion"),
+    ArraySpec("exposures/<id>/correct_motion", "patch_shift_angstrom", ("patch", "frame", "yx"), ("float32",),
+              (None, None, None), "Å, motion at each patch centre by the fitted model, global motion included",
+              "correct_motion"),
+    ArraySpec("exposures/<id>/correct_motion", "local_control_angstrom", ("k_t", "k_y", "k_x", "yx"), ("float32",),
+              (None, None, None, None), "Å, control points of the local motion's B-spline, see kernels.motion",
+              "correct_motion"),
+    ArraySpec("exposures/<id>/estimate_ctf", "power_spectrum", ("y", "x_half"), ("float32",), (None, None),
+              "amplitude over its radial trend less one, as of a 512 × 512 px micrograph, rfft order", "estimate_ctf"),
+    ArraySpec("exposures/<id>/estimate_ctf", "fit_curves", ("curve", "frequency"), ("float32",), (None, None),
+              "rows: frequency 1/Å, observed and fitted rings as share of the power, correlation over three rings",
+              "estimate_ctf"),
+    ArraySpec("exposures/<id>/pick_particles", "coordinate_px", ("particle", "yx"), ("float32",), (None, None),
+              "px of the micrograph", "pick_particles"),
+    ArraySpec("exposures/<id>/pick_particles", "score", ("particle",), ("float32",), (None,),
+              "", "pick_particles"),
+    ArraySpec("exposures/<id>/extract_particles", "image", ("particle", "y", "x"), ("float16",), (8, None, None),
+              "background mean 0, standard deviation 1; protein dark", "extract_particles", is_sharded=True),
+    ArraySpec("exposures/<id>/extract_particles", "<column>", ("particle", "..."), (), (None,),
+              "see records.particles", "extract_particles", codec="table"),
+    ArraySpec("particles/<name>", "<column>", ("particle", "..."), (), (None,),
+              "see records.particles", "classify_2d, refine_map", codec="table"),
+    ArraySpec("classes/<name>", "class_average", ("class", "y", "x"), ("float32",), (None, None, None),
+              "protein bright", "classify_2d"),
+    ArraySpec("maps/<name>", "map", ("z", "y", "x"), ("float32",), (64, 64, 64),
+              "protein positive", "build_initial_map, refine_map, sharpen_map", is_sharded=True),
+    ArraySpec("maps/<name>", "half_1", ("z", "y", "x"), ("float32",), (64, 64, 64),
+              "unfiltered", "refine_map", is_sharded=True),
+    ArraySpec("maps/<name>", "half_2", ("z", "y", "x"), ("float32",), (64, 64, 64),
+              "unfiltered", "refine_map", is_sharded=True),
+    ArraySpec("maps/<name>", "mask", ("z", "y", "x"), ("float32",), (64, 64, 64),
+              "0 to 1", "refine_map, sharpen_map", is_sharded=True),
+    ArraySpec("maps/<name>", "local_resolution", ("z", "y", "x"), ("float32",), (64, 64, 64),
+              "Å", "sharpen_map", is_sharded=True),
+    ArraySpec("maps/<name>", "fsc_curves", ("curve", "shell"), ("float32",), (None, None),
+              "rows: frequency 1/Å, unmasked, masked, phase-randomised masked, corrected", "refine_map"),
+    ArraySpec("scratch/<stage>/<fingerprint>/<name>", "<any>", ("...",), (), (None,),
+              "sums of one iteration", "build_initial_map, classify_2d, refine_map"),
+)
+# fmt: on
+
+
+def spec_of(product: str, array: str) -> ArraySpec:
+    """The row of the table for an array of a product."""
+    parts = product.split("/")
+    for spec in LAYOUT:
+        pattern = spec.product.split("/")
+        is_product = len(pattern) == len(parts) and all(p.startswith("<") or p == q for p, q in zip(pattern, parts))
+        if is_product and (spec.name == array or spec.name.startswith("<")):
+            return spec
+    raise KeyError(f"array {array!r} of product {product!r} is not in the layout; add a row to tasks/stores/layout.py")
+
+
+def creation_options(spec: ArraySpec, array: str, shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    """Keyword arguments for zarr's ``create_array``: chunks, shards and codecs of one array."""
+    if "..." not in spec.axes and len(shape) != len(spec.axes):
+        raise ValueError(f"{spec.product} {array} has shape {shape}, expected axes {spec.axes}")
+    if spec.dtypes and dtype not in spec.dtypes:
+        raise ValueError(f"{spec.product} {array} has dtype {dtype}, expected one of {spec.dtypes}")
+    limits = [*spec.chunks, *([None] * (len(shape) - len(spec.chunks)))]
+    chunks = tuple(max(1, n if limit is None else min(n, limit)) for n, limit in zip(shape, limits))
+    shards = None
+    if spec.is_sharded:
+        extents = [min(n, 2048) if axis == "particle" else n for n, axis in zip(shape, spec.axes)]
+        shards = tuple(max(1, -(-n // c)) * c for n, c in zip(extents, chunks))
+    is_counts = spec.codec == "counts"
+    compressors: Any = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle") if is_counts else Crc32cCodec()
+    names = spec.axes if "..." not in spec.axes else None
+    return {
+        "chunks": chunks,
+        "shards": shards,
+        "compressors": compressors,
+        "dimension_names": names,
+        "attributes": {"unit": spec.unit} if spec.unit else {},
+    }

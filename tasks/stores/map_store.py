@@ -1,0 +1,27 @@
+"""Density maps in the store."""
+
+from __future__ import annotations
+
+from tasks.records.density_map import DensityMap
+from tasks.stores.commit import Attempt, Reader
+from tasks.stores.location import StoreError
+from tasks.stores.session_store import SessionStore
+
+
+def describe(attempt: Attempt, density_map: DensityMap) -> None:
+    """Attach the record to a map product that is being written."""
+    attempt.details["density_map"] = density_map.model_dump(mode="json")
+    attempt.set_attributes({"density_map": density_map.model_dump(mode="json")})
+
+
+def density_map(store: SessionStore, name: str) -> DensityMap:
+    """The record of the map ``maps/<name>``."""
+    record = store.product(f"maps/{name}").record()
+    if record is None or record.state != "done":
+        raise StoreError(f"map {name!r}: {record.reason if record else 'not there; run its stage first'}")
+    return DensityMap.model_validate(record.details["density_map"])
+
+
+def read_map(store: SessionStore, name: str) -> Reader:
+    """The product ``maps/<name>`` with its arrays ``map``, ``half_1``, ``half_2``, ``mask``, ``fsc_curves``…"""
+    return store.product(f"maps/{name}").read()

@@ -1,0 +1,269 @@
+"""The items of a stage on labelled Dask workers: guard, bounded window, outcomes, usage.
+
+Prefect owns stages, Dask owns items. An item is one product: its function runs on a worker with the stage's label,
+reads stores, writes one attempt and returns nothing but its outcome. Arrays never travel.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import distributed
+import torch
+from distributed import Client, Future, KilledWorker, as_completed
+
+from tasks.formats import FormatError
+from tasks.progress import progress
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt, Record, fingerprint
+from tasks.stores.ledger import STAGES, write_index
+from tasks.stores.location import StoreError, StoreWriteError
+from tasks.stores.session_store import SessionStore
+
+logger = logging.getLogger(__name__)
+
+Label = Literal["CPU", "GPU"]
+Params = TypeVar("Params", bound=StageParams)
+Item = TypeVar("Item")
+
+
+class NoWorkerError(RuntimeError):
+    """No Dask worker carries the label that a stage needs."""
+
+
+class SkipItem(Exception):
+    """Raised by an item's function: there is nothing to do for it, and its message says why."""
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Params]):
+    """How a stage that makes one product per item is run; all callables are functions of a module."""
+
+    name: str
+    version: int
+    """Raised when the same input and parameters give another result."""
+    label: Label
+    compute: Callable[[SessionStore, str, Params, Attempt], None]
+    """Makes the product of one item; runs on the worker."""
+    inputs: Callable[[SessionStore, str], list[str]]
+    """Addresses of the products that the item reads."""
+    address: Callable[[str], str] | None = None
+    """Address of the item's product; ``exposures/<item>/<name>`` when None."""
+
+    def address_of(self, item: str) -> str:
+        return self.address(item) if self.address else f"exposures/{item}/{self.name}"
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Client]:
+    """A Dask client that the stages called inside the block use."""
+    with Client(address, set_as_default=True, timeout=30) as client:
+        yield client
+
+
+def device() -> torch.device:
+    """Where an item computes: the accelerator of its worker, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def require_workers(label: Label) -> Client:
+    """The connected client, once a worker with ``label`` is there; raises NoWorkerError where none is."""
+    try:
+        client = distributed.default_client()
+    except ValueError as error:
+        raise NoWorkerError("no Dask cluster is connected; start one with `vitriflow up`") from error
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not any(worker["resources"].get(label, 0) >= 1 for worker in workers):
+        labels = sorted({name for worker in workers for name in worker["resources"]})
+        raise NoWorkerError(
+            f"no worker labelled {label} at {client.scheduler.address}: found {len(workers)} workers"  # type: ignore[union-attr]
+            f" labelled {', '.join(labels) or 'nothing'}; start one with"
+            f" `dask worker {client.scheduler.address} --nthreads 1 --resources {label}=1`"  # type: ignore[union-attr]
+        )
+    return client
+
+
+def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], params: Params) -> StageReport:
+    """Make the product of every item that does not have it yet.
+
+    Items whose commit record has the fingerprint of this stage, these parameters and these inputs are kept.
+    An item that raises gets a record with its reason and stops nobody else; a store that cannot be written, or a
+    missing worker, stops the stage.
+    """
+    store = SessionStore.open(session_url)
+    report = StageReport(stage=stage.name)
+    todo: list[str] = []
+    outcomes: dict[str, Record] = {}
+    for item in items:
+        try:
+            inputs = store.fingerprints(stage.inputs(store, item))
+        except StoreError as error:
+            report.skipped[item] = str(error)
+            continue
+        record = store.product(stage.address_of(item)).record()
+        if record is not None and record.is_current(fingerprint(stage.name, stage.version, params, inputs)):
+            report.kept.append(item)
+            outcomes[item] = record
+        else:
+            todo.append(item)
+    if todo:
+        client = require_workers(stage.label)
+        with stage_usage(client, stage.label, report):
+            for item, result in run_items(
+                _make_product, todo, session_url, stage, params, label=stage.label, name=stage.name
+            ):
+                if isinstance(result, StoreWriteError):
+                    raise result
+                if isinstance(result, Exception):  # the worker died with the item: nobody else could record it
+                    _record_failure(store, stage, item, params, "failed", str(result))
+        for item in todo:
+            record = store.product(stage.address_of(item)).record()
+            if record is None:
+                raise StoreError(
+                    f"{stage.name} left no record for {item}; check that workers and flow see the same store"
+                )
+            outcomes[item] = record
+            if record.state == "done":
+                report.done.append(item)
+            elif record.state == "skipped":
+                report.skipped[item] = record.reason or ""
+            else:
+                report.failed[item] = record.reason or ""
+    if stage.name in STAGES:
+        write_index(store, stage.name, outcomes)
+    logger.info(
+        "%s: %d done, %d kept, %d failed, %d skipped; %.1f CPU-s",
+        stage.name, len(report.done), len(report.kept), len(report.failed), len(report.skipped), report.cpu_seconds,
+    )  # fmt: skip
+    return report
+
+
+def run_items(
+    function: Callable[..., Any],
+    items: Sequence[Item],
+    *arguments: Any,
+    label: Label,
+    name: str,
+    window: int | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Iterator[tuple[Item, Any]]:
+    """Run ``function(item, *arguments)`` for every item on labelled workers, at most ``window`` at a time.
+
+    Yields (item, result) as they finish. A result is what the function returned, or the exception that ended it:
+    ``StoreWriteError`` as raised, everything else, a killed worker included, as the reason in words.
+    ``advance`` is called after each item in place of a progress bar of these items' own.
+    """
+    client = require_workers(label)
+    n_slots = sum(int(w["resources"].get(label, 0)) for w in client.scheduler_info(n_workers=-1)["workers"].values())
+    waiting = list(reversed(items))
+    running: dict[Future, Item] = {}
+    done = as_completed()
+
+    def submit() -> None:
+        item = waiting.pop()
+        future = client.submit(
+            function,
+            item,
+            *arguments,
+            resources={label: 1},
+            retries=0,
+            pure=False,
+            key=f"{name}-{os.urandom(6).hex()}",
+        )
+        running[future] = item
+        done.add(future)
+
+    with progress(name, len(items)) if advance is None else nullcontext(advance) as step:
+        for _ in range(min(len(waiting), window or 2 * max(1, n_slots))):
+            submit()
+        try:
+            for future in done:
+                item = running.pop(future)
+                yield item, _result_of(future, name, item)
+                future.release()
+                step()
+                if waiting:
+                    submit()
+        finally:
+            client.cancel(list(running))
+
+
+def _result_of(future: Future, name: str, item: Any) -> Any:
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, StoreWriteError):
+        return error
+    if isinstance(error, KilledWorker):
+        return RuntimeError(
+            f"{name} {item}: its worker was killed each time it was tried; most often it ran out of memory "
+            "(raise VITRIFLOW_WORKER_MEMORY, or use smaller boxes or movies)"
+        )
+    return RuntimeError(f"{name} {item}: {type(error).__name__}: {error}")
+
+
+def _make_product(item: str, session_url: str, stage: Stage[Params], params: Params) -> None:
+    """One item on its worker: write its product, or a record that says why there is none."""
+    store = SessionStore.open(session_url)
+    inputs = store.fingerprints(stage.inputs(store, item))
+    try:
+        with store.product(stage.address_of(item)).write(stage.name, stage.version, params, inputs) as attempt:
+            stage.compute(store, item, params, attempt)
+    except StoreWriteError:
+        raise
+    except SkipItem as reason:
+        _record_failure(store, stage, item, params, "skipped", str(reason))
+    except FormatError as error:
+        _record_failure(store, stage, item, params, "quarantined", str(error))
+    except (ValueError, StoreError) as error:  # bad values say themselves what is wrong
+        _record_failure(store, stage, item, params, "failed", str(error))
+    except Exception as error:  # the boundary of an item: its reason goes into the ledger
+        logger.error("%s %s: %s", stage.name, item, traceback.format_exc())
+        _record_failure(store, stage, item, params, "failed", f"{type(error).__name__}: {error}")
+
+
+def _record_failure(
+    store: SessionStore,
+    stage: Stage[Params],
+    item: str,
+    params: Params,
+    state: Literal["failed", "skipped", "quarantined"],
+    reason: str,
+) -> None:
+    inputs = store.fingerprints(stage.inputs(store, item))
+    store.product(stage.address_of(item)).put_outcome(state, reason, stage.name, stage.version, params, inputs)
+
+
+@contextmanager
+def stage_usage(client: Client, label: Label, report: StageReport) -> Iterator[None]:
+    """Add the CPU seconds and the peak memory of the labelled workers during the block to the report."""
+    info = client.scheduler_info(n_workers=-1)["workers"]
+    addresses = [address for address, worker in info.items() if worker["resources"].get(label, 0) >= 1]
+    before = client.run(_usage, True, workers=addresses)
+    try:
+        yield
+    finally:
+        after = client.run(_usage, False, workers=addresses, on_error="ignore")
+        for address, (cpu_seconds, peak) in after.items():
+            report.cpu_seconds += max(0.0, cpu_seconds - before.get(address, (0.0, 0))[0])
+            report.peak_memory_bytes = max(report.peak_memory_bytes, peak)
+
+
+def _usage(is_reset: bool) -> tuple[float, int]:
+    """CPU seconds of this process so far and its peak resident set since the last reset."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        if is_reset:
+            Path("/proc/self/clear_refs").write_text("5")
+    return time.process_time(), peak

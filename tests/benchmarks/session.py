@@ -1,0 +1,96 @@
+"""`make bench`: a simulated session of an unused seed and, where its folder is, real apoferritin.
+
+Prints accuracy, CPU-seconds and peak memory together, and writes them to ``bench/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from flows.cli import demo_inputs, running_services
+from flows.demonstrate import demonstrate
+from flows.process_session import process_session
+from flows.recipe import read_recipe
+from tasks.records.comparison import Comparison
+from tasks.records.session import StageReport
+from tests.benchmarks import apoferritin
+
+SEED = 20261
+"""Of the session that is reported; nothing was tuned on it."""
+REAL_DATA = Path(os.environ.get("VITRIFLOW_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="Folder for sessions and tables.")] = Path("bench"),
+    seed: Annotated[int, typer.Option(help="Of the simulated session.")] = SEED,
+    only: Annotated[str, typer.Option(help="simulated, real or both.")] = "both",
+) -> None:
+    """Run the benchmark of whole sessions."""
+    root = folder.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    tables = [_machine()]
+    with running_services():
+        if only in ("simulated", "both"):
+            inputs = demo_inputs(root / "simulated", seed)
+            shutil.rmtree(inputs[1], ignore_errors=True)
+            result = demonstrate(*inputs)
+            tables += ["## Simulated session", accuracy(result.comparisons), resources(result.reports)]
+            (root / "simulated.json").write_text(result.model_dump_json(indent=1))
+        if only in ("real", "both") and REAL_DATA.is_dir():
+            shutil.rmtree(root / "apoferritin.zarr", ignore_errors=True)
+            reports = process_apoferritin(str(root / "apoferritin.zarr"), REAL_DATA)
+            found = apoferritin.compare(str(root / "apoferritin.zarr"), REAL_DATA)
+            tables += ["## Real session: apoferritin, EMPIAR-10146", accuracy(found), resources(reports)]
+            (root / "real.json").write_text(json.dumps([c.model_dump() for c in found], indent=1))
+        elif only != "simulated":
+            tables.append(f"(no real data at {REAL_DATA}; set VITRIFLOW_REAL_DATA)")
+    text = "\n\n".join(tables) + "\n"
+    (root / "bench.md").write_text(text)
+    Console(soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def process_apoferritin(session_url: str, data: Path) -> list[StageReport]:
+    """The ten good micrographs and the spoilt one, from nothing."""
+    return process_session(
+        session_url, str(data / "micrographs/apoferritin_EMPIAR-10146/avg"), read_recipe("apoferritin")
+    )
+
+
+def accuracy(comparisons: list[Comparison]) -> str:
+    lines = ["| stage | figure | measured | to reach | |", "|---|---|---|---|---|"]
+    for c in comparisons:
+        verdict = {None: "", True: "reached", False: "missed"}[c.is_reached]
+        lines.append(f"| {c.stage} | {c.figure} | {c.value:.3g} {c.unit} | {c.reach_words} | {verdict} |")
+    return "\n".join(lines)
+
+
+def resources(reports: list[StageReport]) -> str:
+    lines = ["| stage | items | CPU-s | CPU-s per item | peak GB of a worker |", "|---|---|---|---|---|"]
+    for r in reports:
+        n = len(r.done) + len(r.failed)
+        each = f"{r.cpu_seconds / n:.2f}" if n else ""
+        lines.append(f"| {r.stage} | {n} | {r.cpu_seconds:.1f} | {each} | {r.peak_memory_bytes / 1e9:.2f} |")
+    return "\n".join(lines)
+
+
+def _machine() -> str:
+    names = ("vitriflow", "torch", "zarr", "prefect", "dask")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    when = datetime.now(UTC).date().isoformat()
+    return f"{when}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores, {device}; {found}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

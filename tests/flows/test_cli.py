@@ -1,0 +1,44 @@
+"""The command line: what it prints, and errors that an operator can act on."""
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from tests.truth.filled_session import fill_session
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["status", "/nowhere/session.zarr"], "found no session"),
+        (["process", "--session", "s.zarr"], "give one of --movies and --micrographs"),
+        (["process", "--session", "s.zarr", "--movies", ".", "--set", "symmetry"], "expected name=value"),
+        (["process", "--session", "s.zarr", "--movies", "."], "pixel_size_angstrom: Field required"),
+        (["process", "--session", "s.zarr", "--movies", ".", "--recipe", "none"], "give a YAML file or one of"),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(arguments, words):
+    result = runner.invoke(app, arguments, env={"COLUMNS": "400"})
+    assert result.exit_code != 0
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_the_ledger_is_shown_and_balances(store):
+    fill_session(store)
+    result = runner.invoke(app, ["status", store.url, "--rebuild"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    numbers = [int(word) for word in result.output.split("seen =")[1].split() if word.isdigit()]
+    assert sum(numbers[:4]) == int(result.output.split("seen =")[0].split()[-1])
+
+
+def test_a_second_export_is_refused_until_it_may_overwrite(store, tmp_path):
+    fill_session(store)
+    folder = str(tmp_path / "exported")
+    assert runner.invoke(app, ["export", store.url, folder]).exit_code == 0
+    refused = runner.invoke(app, ["export", store.url, folder])
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.output
+    assert runner.invoke(app, ["export", store.url, folder, "--overwrite"]).exit_code == 0

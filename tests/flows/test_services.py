@@ -1,0 +1,114 @@
+"""The embedded services: they start, a schedule fires, nothing goes wrong in the log, and they stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from flows.services import down, running, up
+from flows.settings import Settings
+
+pytestmark = pytest.mark.server
+
+
+SERVED = """
+from prefect import flow
+
+@flow
+def tick():
+    return 7
+
+if __name__ == "__main__":
+    tick.serve(name="tick", interval=3)
+"""
+
+
+@contextmanager
+def served(api: str, folder: Path) -> Iterator[None]:
+    """A process that serves a flow every three seconds."""
+    script = folder / "tick.py"
+    script.write_text(SERVED)
+    environment = {**os.environ, "PREFECT_API_URL": api, "PREFECT_HOME": str(folder), "DO_NOT_TRACK": "1"}
+    # bash hands down an ignored SIGINT to what it starts in the background, and Prefect ends by it
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def completed_runs(api: str) -> int:
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}, "flows": {"name": {"any_": ["tick"]}}}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{api}/flow_runs/count", json.dumps(wanted).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return int(json.load(response))
+
+
+def test_one_worker_carries_each_label(services):
+    with Client(services.dask_address, set_as_default=False) as client:
+        labels = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    assert sorted(key for label in labels for key in label) == ["CPU", "GPU"]
+
+
+def test_a_second_up_finds_the_first(services, settings):
+    assert up(settings) == services == running(settings)
+
+
+def test_a_schedule_fires_and_the_log_has_no_error(services, settings, tmp_path):
+    deadline = time.monotonic() + 150
+    with served(services.prefect_api_url, tmp_path):
+        while completed_runs(services.prefect_api_url) < 2 and time.monotonic() < deadline:
+            time.sleep(1)
+    assert completed_runs(services.prefect_api_url) >= 2, "no scheduled run was completed within 150 s"
+    log = (settings.home / "prefect.log").read_text()
+    assert not re.findall(r".*\bERROR\b.*", log)
+
+
+def test_down_stops_every_process(tmp_path):
+    settings = Settings(home=tmp_path, dask_address=None, prefect_api_url="http://127.0.0.1:1/api")
+    services = up(settings)
+    assert len(services.processes) == 3
+    assert down(settings) == 3
+    assert running(settings) is None
+    assert not any(process.running() for process in services.processes)
+
+
+def test_the_deployments_are_installed_and_repeating_it_is_safe(services, settings):
+    environment = {**os.environ, "PREFECT_API_URL": services.prefect_api_url, "PREFECT_HOME": str(settings.home)}
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    root = Path(__file__).parents[2]
+    commands = [["work-pool", "create", "--type", "process", "vitriflow"]]
+    commands += [["deploy", "--all", "--prefect-file", "deployments/prefect.yaml"]] * 2
+    for command in commands:
+        done = subprocess.run([*prefect, *command], env=environment, cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    request = urllib.request.Request(
+        f"{services.prefect_api_url}/deployments/filter", b"{}", {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        deployments = [d for d in json.load(response) if d["name"] != "tick"]
+    assert [d["name"] for d in deployments] == ["process"]
+    assert "recipe" in deployments[0]["parameter_openapi_schema"]["properties"]
