@@ -18,10 +18,10 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, field_validator
 
 from kernels import fourier
-from kernels.ab_initio import FirstMap, Step, centred, improved, on_box, random_start, steps
-from kernels.alignment import align_map
-from kernels.expectation import Disc, disc, shell_means, shift_ramps
+from kernels.maps.ab_initio import FirstMap, Step, centred, improved, on_box, random_start, steps
+from kernels.maps.alignment import align_map
 from kernels.masks import soft_sphere
+from kernels.particles.expectation import Disc, disc, shell_means, shift_ramps
 from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap

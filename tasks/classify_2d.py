@@ -21,7 +21,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from kernels import fourier
-from kernels.classification import (
+from kernels.masks import soft_circle
+from kernels.particles.classification import (
     Classes,
     ClassFigures,
     ClassSums,
@@ -34,8 +35,7 @@ from kernels.classification import (
     updated,
     with_empty_classes_split,
 )
-from kernels.expectation import Disc, disc
-from kernels.masks import soft_circle
+from kernels.particles.expectation import Disc, disc
 from tasks.progress import progress
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Product, Reader, fingerprint

@@ -16,8 +16,8 @@ from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
 from kernels import fourier
-from kernels.alignment import align_map, map_correlation
-from kernels.fsc import fsc, resolution_angstrom
+from kernels.maps.alignment import align_map, map_correlation
+from kernels.maps.fsc import fsc, resolution_angstrom
 from kernels.masks import soft_sphere
 from kernels.scores import precision_and_recall, trajectory_error
 from tasks.formats.simulated_truth import MovieTruth, SessionTruth, read_truth

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from kernels import fourier
-from kernels.defects import outlying_pixels, spikes
-from kernels.dose import dose_weights, restored
-from kernels.gain import apply_gain, repair_defects, replacements
-from kernels.motion import Motion, corrected_frame, estimate_motion, reduced_shape
+from kernels.movies.defects import outlying_pixels, spikes
+from kernels.movies.dose import dose_weights, restored
+from kernels.movies.gain import apply_gain, repair_defects, replacements
+from kernels.movies.motion import Motion, corrected_frame, estimate_motion, reduced_shape
 from tasks.records.exposure import Exposure
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader

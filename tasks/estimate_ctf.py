@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 from torch import Tensor
 
-from kernels.ctf_fit import CtfFit, fit_ctf
-from kernels.power_spectrum import (
+from kernels.micrographs.ctf_fit import CtfFit, fit_ctf
+from kernels.micrographs.power_spectrum import (
     FINEST_RESOLUTION_ANGSTROM,
     SMALLEST_SIDE_PX,
     Blur,

@@ -18,8 +18,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from kernels.background import normalised, without_outliers
 from kernels.fourier import fast_size, resample
+from kernels.micrographs.background import normalised, without_outliers
 from kernels.windows import cut_windows, is_within
 from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.records.particles import ParticleSet, concatenate

@@ -19,7 +19,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, model_validator
 
-from kernels.gain import Flip, agreements, orient
+from kernels.movies.gain import Flip, agreements, orient
 from kernels.optics import Optics
 from tasks.formats import FormatError
 from tasks.formats.eer import EerRendering, count_raw_frames

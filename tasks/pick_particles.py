@@ -22,8 +22,7 @@ from torch import Tensor
 from kernels.ctf import Defocus, ctf
 from kernels.fourier import fast_size, frequencies, frequency_length, inverse, resample, transform
 from kernels.masks import soft_circle
-from kernels.optics import Optics
-from kernels.picking import (
+from kernels.micrographs.picking import (
     band_pass,
     blob_templates,
     contaminated,
@@ -37,6 +36,7 @@ from kernels.picking import (
     rotated,
     without_particles,
 )
+from kernels.optics import Optics
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address

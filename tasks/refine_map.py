@@ -25,12 +25,10 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from kernels import fourier
-from kernels.expectation import Disc, disc
-from kernels.fsc import resolution_angstrom, signal_to_noise, significant_correlation
-from kernels.likelihood import Observation
-from kernels.projection import Accumulator
-from kernels.reconstruction import complete, symmetrise, wiener_map
-from kernels.refinement import (
+from kernels.maps.fsc import resolution_angstrom, signal_to_noise, significant_correlation
+from kernels.maps.projection import Accumulator
+from kernels.maps.reconstruction import complete, symmetrise, wiener_map
+from kernels.maps.refinement import (
     Search,
     align,
     back_project,
@@ -40,6 +38,8 @@ from kernels.refinement import (
     residual_power,
     search_spacing_rad,
 )
+from kernels.particles.expectation import Disc, disc
+from kernels.particles.likelihood import Observation
 from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from kernels.fourier import fast_size
-from kernels.sharpening import guinier_fit, local_resolution, sharpened
+from kernels.maps.sharpening import guinier_fit, local_resolution, sharpened
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt

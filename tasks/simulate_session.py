@@ -16,12 +16,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, model_validator
 
-from kernels.cage import cage_atoms, cage_chains
 from kernels.ctf import Defocus
 from kernels.optics import Optics
-from kernels.potential import density_map
 from kernels.rotations import random_rotations
-from kernels.simulation import (
+from kernels.specimen.cage import cage_atoms, cage_chains
+from kernels.specimen.potential import density_map
+from kernels.specimen.simulation import (
     Detector,
     Ice,
     Particles,

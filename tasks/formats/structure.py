@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gemmi
 
-from kernels.cage import THREE_LETTERS, Chain
+from kernels.specimen.cage import THREE_LETTERS, Chain
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels.motion import Motion
+from kernels.movies.motion import Motion
 from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.stores.commit import Product, Reader
 from tasks.stores.location import StoreError

@@ -60,7 +60,7 @@ LAYOUT: tuple[ArraySpec, ...] = (
               (None, None, None), "Å, motion at each patch centre by the fitted model, global motion included",
               "correct_motion"),
     ArraySpec("exposures/<id>/correct_motion", "local_control_angstrom", ("k_t", "k_y", "k_x", "yx"), ("float32",),
-              (None, None, None, None), "Å, control points of the local motion's B-spline, see kernels.motion",
+              (None, None, None, None), "Å, control points of the local motion's B-spline, see kernels.movies.motion",
               "correct_motion"),
     ArraySpec("exposures/<id>/estimate_ctf", "power_spectrum", ("y", "x_half"), ("float32",), (None, None),
               "amplitude over its radial trend less one, as of a 512 × 512 px micrograph, rfft order", "estimate_ctf"),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kernels import fourier
 from kernels.ctf import Defocus, ctf
-from kernels.expectation import Disc, pack
 from kernels.optics import Optics
+from kernels.particles.expectation import Disc, pack
 from tasks.records.particles import ParticleSet
 from tasks.stores.exposure_store import exposure
 from tasks.stores.location import StoreError

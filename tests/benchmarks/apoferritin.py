@@ -9,10 +9,10 @@ import gemmi
 import torch
 
 from kernels import fourier
-from kernels.alignment import align_map
-from kernels.potential import Atoms, density_map
+from kernels.maps.alignment import align_map
 from kernels.rotations import symmetry_group
 from kernels.scores import matched_points
+from kernels.specimen.potential import Atoms, density_map
 from tasks.records.comparison import Comparison
 from tasks.stores import map_store
 from tasks.stores.exposure_store import exposure

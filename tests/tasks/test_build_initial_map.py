@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kernels.alignment import align_map
+from kernels.maps.alignment import align_map
 from kernels.rotations import random_rotations
 from tasks import build_initial_map as stage
 from tasks.build_initial_map import BuildInitialMapParams, build_initial_map

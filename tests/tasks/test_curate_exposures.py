@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from kernels.ctf import Defocus
+from kernels.micrographs.power_spectrum import Blur
 from kernels.optics import Optics
-from kernels.power_spectrum import Blur
 from tasks.curate_exposures import CurateExposuresParams, curate_exposures
 from tasks.estimate_ctf import EstimateCtfParams, estimate_ctf
 from tasks.records.session import StageParams

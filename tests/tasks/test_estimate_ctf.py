@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from kernels.ctf import Defocus
+from kernels.micrographs.power_spectrum import Blur
 from kernels.optics import Optics
-from kernels.power_spectrum import Blur
 from tasks.estimate_ctf import EstimateCtfParams, estimate_ctf
 from tasks.stores.exposure_store import exposure_ctf
 from tasks.stores.ledger import read_ledger

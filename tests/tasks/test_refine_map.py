@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kernels import fourier
-from kernels.fsc import fsc, resolution_angstrom
-from kernels.refinement import low_pass
+from kernels.maps.fsc import fsc, resolution_angstrom
+from kernels.maps.refinement import low_pass
 from kernels.rotations import angular_distance_rad, random_rotations, symmetry_group
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kernels import fourier
-from kernels.fsc import corrected_fsc, resolution_angstrom
+from kernels.maps.fsc import corrected_fsc, resolution_angstrom
 from kernels.masks import soft_sphere
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams

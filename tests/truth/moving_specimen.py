@@ -1,4 +1,4 @@
-"""Small movies of a specimen that moves in a known way, which no model in `kernels/motion.py` can follow exactly."""
+"""Small movies of a specimen that moves in a known way, which no model in `motion.py` can follow exactly."""
 
 from __future__ import annotations
 

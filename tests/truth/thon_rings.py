@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kernels import fourier
 from kernels.ctf import Defocus, ctf
+from kernels.micrographs.power_spectrum import Blur
 from kernels.optics import Optics
-from kernels.power_spectrum import Blur
 from tasks.records.exposure import Exposure
 from tasks.records.session import StageParams
 from tasks.stores.session_store import SessionStore

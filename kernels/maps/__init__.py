@@ -1,0 +1,1 @@
+"""Maps: projection, reconstruction, refinement, comparison and sharpening."""

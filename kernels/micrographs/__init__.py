@@ -1,0 +1,1 @@
+"""Micrographs: power spectra, CTF estimation, background and picking."""

@@ -1,0 +1,1 @@
+"""Movies: motion, dose, gain and defects of a detector."""

@@ -1,0 +1,1 @@
+"""Particle images: likelihoods, posteriors and 2D classes."""

@@ -1,0 +1,1 @@
+"""The simulated specimen: atoms, their potential, and images of them."""
