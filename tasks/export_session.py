@@ -121,7 +121,7 @@ def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[_File]:
         if any(_is_done(store, f"exposures/{e}/estimate_ctf") for e in accepted):
             yield _File("micrographs_ctf.star", partial(_write_micrograph_star, store, exposures, with_ctf=True))
     if params.has_particles:
-        for name in (store.location / "particles").list():
+        for name in store.names("particles"):
             if name != "zarr.json" and _is_done(store, f"particles/{name}") and with_stack:
                 yield _File(f"particles_{file_name(name)}.star", partial(_write_particle_star, store, name, exposures))
 
@@ -182,7 +182,7 @@ def _particle_pixel_size(store: SessionStore, exposure: Exposure) -> float:
 
 
 def _map_files(store: SessionStore) -> Iterator[_File]:
-    for name in (store.location / "maps").list():
+    for name in store.names("maps"):
         if name == "zarr.json" or not _is_done(store, f"maps/{name}"):
             continue
         reader = read_map(store, name)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -148,11 +148,15 @@ class Reader:
 
 
 class Product:
-    """One address of a session's store: its record, and reading and writing it."""
+    """One address of a session's store: its record, and reading and writing it.
 
-    def __init__(self, root: Location, address: str) -> None:
+    In a version of a session, what the version does not have is read from its parents; writing never touches them.
+    """
+
+    def __init__(self, root: Location, address: str, parents: Sequence[Location] = ()) -> None:
         self.address = address
         self._location = Location(f"{root.url}/{address}")
+        self._parents = tuple(Location(f"{parent.url}/{address}") for parent in parents)
 
     @cached_property
     def _record_location(self) -> Location:
@@ -160,16 +164,23 @@ class Product:
 
     def record(self) -> Record | None:
         """The commit record, None where the stage has not run here."""
-        content = self._record_location.read_bytes()
-        if content is None:
-            return None
-        try:
-            return Record.model_validate_json(content)
-        except ValidationError as error:
-            raise StoreError(
-                f"product {self._location.url}: its commit record cannot be read ({error.error_count()} errors); "
-                "remove commit.json to have the stage run again"
-            ) from error
+        for location in (self._location, *self._parents):
+            content = (location / "commit.json").read_bytes()
+            if content is None:
+                continue
+            try:
+                return Record.model_validate_json(content)
+            except ValidationError as error:
+                raise StoreError(
+                    f"product {location.url}: its commit record cannot be read ({error.error_count()} errors); "
+                    "remove commit.json to have the stage run again"
+                ) from error
+        return None
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the record is that of a parent."""
+        return bool(self._parents) and self._record_location.read_bytes() is None and self.record() is not None
 
     def is_current(self, expected_fingerprint: str) -> bool:
         """Whether a done product with this fingerprint is there."""
@@ -184,20 +195,27 @@ class Product:
             raise StoreError(
                 f"product {self._location.url}: found {found}, expected a committed product; run its stage first"
             )
-        location = self._location / "attempts" / record.attempt
-        try:
-            return Reader(record, zarr.open_group(location.zarr_store(), mode="r", zarr_format=3))
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"product {location.url}: the attempt that its record names is gone; run its stage again"
-            ) from error
+        for location in self._places_of(record.attempt):
+            try:
+                return Reader(record, zarr.open_group(location.zarr_store(), mode="r", zarr_format=3))
+            except FileNotFoundError:
+                continue
+        raise StoreError(
+            f"product {self._location.url}: the attempt {record.attempt} that its record names is gone; "
+            "run its stage again"
+        )
+
+    def _places_of(self, attempt: str) -> list[Location]:
+        """Where an attempt may lie: a version's own record may name the attempt of a parent."""
+        return [location / "attempts" / attempt for location in (self._location, *self._parents)]
 
     def verify(self) -> None:
         """Check that the files of the committed attempt are those that were committed; raises StoreError."""
         record = self.record()
         if record is None or record.attempt is None:
             return
-        found = _digest((self._location / "attempts" / record.attempt).file_sizes())
+        listings = (place.file_sizes() for place in self._places_of(record.attempt))
+        found = _digest(next((sizes for sizes in listings if sizes), {}))
         if found[2] != record.digest:
             raise StoreError(
                 f"product {self._location.url}: found {found[0]} files with {found[1]} bytes, its record says "

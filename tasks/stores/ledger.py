@@ -1,18 +1,19 @@
 """The ledger: what became of every file that was seen; seen = done + failed + skipped + quarantined.
 
-The commit records are the truth. One index file a stage (``ledger/<stage>.json``), written by the stage when it
-ends, makes the status of a large session quick to read, and `rebuild` makes it anew from the records.
+The commit records are the truth. One index a stage (``ledger/<stage>``, see `tasks.stores.segments`), added to by the
+stage when it ends, makes the status of a large session quick to read, and `rebuild` makes it anew from the records.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from tasks.stores.commit import Figure, Record, State
+from tasks.stores.segments import LARGEST
 from tasks.stores.session_store import SessionStore
 
 STAGES = (
@@ -26,12 +27,12 @@ STAGES = (
 """Stages that have an outcome for every exposure, in order."""
 
 
-class Entry(BaseModel):
+class Entry(NamedTuple):
     """Outcome of one stage for one exposure."""
 
     state: State
-    reason: str | None = None
-    figures: dict[str, Figure] = {}
+    reason: str | None
+    figures: dict[str, Figure]
 
 
 class Line(BaseModel):
@@ -58,27 +59,30 @@ class Ledger(BaseModel):
         return {state: found.get(state, 0) for state in states}
 
 
-def write_index(store: SessionStore, stage: str, outcomes: dict[str, Record]) -> None:
+def write_index(store: SessionStore, stage: str, outcomes: Mapping[str, Record]) -> None:
     """Add a stage's outcomes to its index."""
-    entries = _read_index(store, stage)
-    for exposure, record in outcomes.items():
-        entries[exposure] = Entry(state=record.state, reason=record.reason, figures=record.figures)
-    content = {exposure: entry.model_dump(mode="json") for exposure, entry in sorted(entries.items())}
-    (store.location / "ledger" / f"{stage}.json").write_bytes(json.dumps(content).encode())
+    entries = {exposure: Entry(record.state, record.reason, record.figures) for exposure, record in outcomes.items()}
+    store.index(stage).append(entries)
 
 
 def rebuild(store: SessionStore, stages: Iterable[str] = STAGES) -> None:
     """Write the index of every stage anew from the commit records."""
     exposures = store.exposure_ids()
     for stage in stages:
-        records = {e: store.exposure_product(e, stage).record() for e in exposures}
-        (store.location / "ledger" / f"{stage}.json").write_bytes(b"{}")
-        write_index(store, stage, {e: r for e, r in records.items() if r is not None})
+        store.index(stage).clear()
+        for start in range(0, len(exposures), LARGEST):
+            records = {e: store.exposure_product(e, stage).record() for e in exposures[start : start + LARGEST]}
+            write_index(store, stage, {e: r for e, r in records.items() if r is not None})
+
+
+def read_entries(store: SessionStore, stage: str) -> dict[str, Entry]:
+    """Exposure -> what the index has of one stage for it."""
+    return {exposure: Entry(*entry) for segment in store.read_index(stage) for exposure, entry in segment.items()}
 
 
 def read_ledger(store: SessionStore) -> Ledger:
     """The ledger from the index; exposures that the index does not know are read from their records."""
-    indices = {stage: _read_index(store, stage) for stage in STAGES}
+    indices = {stage: read_entries(store, stage) for stage in STAGES}
     lines = []
     for exposure in store.exposure_ids():
         last = Line(exposure=exposure, state="failed", stage="import_session", reason="its import did not finish")
@@ -88,7 +92,7 @@ def read_ledger(store: SessionStore) -> Ledger:
             if entry is None and stage == "import_session":
                 record = store.exposure_product(exposure, stage).record()
                 if record is not None:
-                    entry = Entry(state=record.state, reason=record.reason, figures=record.figures)
+                    entry = Entry(record.state, record.reason, record.figures)
             if entry is None:
                 continue
             figures |= entry.figures
@@ -97,10 +101,3 @@ def read_ledger(store: SessionStore) -> Ledger:
                 break
         lines.append(last.model_copy(update={"figures": figures}))
     return Ledger(session=store.session.name, lines=lines)
-
-
-def _read_index(store: SessionStore, stage: str) -> dict[str, Entry]:
-    content = (store.location / "ledger" / f"{stage}.json").read_bytes()
-    if content is None:
-        return {}
-    return {exposure: Entry.model_validate(entry) for exposure, entry in json.loads(content).items()}

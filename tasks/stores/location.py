@@ -126,6 +126,14 @@ class Location:
         found: dict[str, dict[str, Any]] = fs.find(self.url, detail=True)
         return {path.removeprefix(prefix): int(info["size"]) for path, info in found.items()}
 
+    def remove_file(self) -> None:
+        """Delete the file here; absent is well."""
+        if self.is_local:
+            Path(self.url).unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                _s3().rm_file(self.url)
+
     def remove(self) -> None:
         """Delete everything below; absent is well."""
         if self.is_local:

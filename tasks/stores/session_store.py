@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,16 +15,23 @@ from tasks.records.session import Session
 from tasks.stores.commit import Product, software_version
 from tasks.stores.layout import LAYOUT_VERSION
 from tasks.stores.location import Location, StoreError, StoreWriteError
+from tasks.stores.segments import Segments
 
+_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _GROUPS = ("session", "exposures", "particles", "classes", "maps", "scratch")
 
 
 class SessionStore:
-    """One Zarr group per session; products are addressed as in the layout table."""
+    """One Zarr group per session; products are addressed as in the layout table.
 
-    def __init__(self, location: Location, session: Session) -> None:
+    A version of a session is a store of its own that lies over its parent's: what it does not have is the parent's.
+    """
+
+    def __init__(self, location: Location, session: Session, parents: tuple[Location, ...] = ()) -> None:
         self.location = location
         self.session = session
+        self.parents = parents
+        """Of a version: the store that it was made from, then that one's parent, and so on."""
 
     @property
     def url(self) -> str:
@@ -42,20 +51,35 @@ class SessionStore:
         session = Session(
             name=name, created_at=datetime.now(UTC).isoformat(timespec="seconds"), software=software_version()
         )
-        try:
-            store = location.zarr_store()
-            for group in _GROUPS:
-                zarr.open_group(store, path=group, mode="a", zarr_format=3)
-            # the root comes last and carries the record: a store without it was never finished
-            attributes = {"vitriflow": {"layout_version": LAYOUT_VERSION, "session": session.model_dump(mode="json")}}
-            metadata = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-            (location / "zarr.json").write_bytes(json.dumps(metadata, indent=1).encode())
-        except OSError as error:
-            raise StoreWriteError(
-                f"store {location.url}: cannot be created ({type(error).__name__}: {error.strerror or error}); "
-                "check the address, permissions and free space"
-            ) from error
+        _write_root(location, session, None)
         return cls(location, session)
+
+    def branch(self, version: str) -> SessionStore:
+        """Create the version of this name beside the store, or open it where it exists already.
+
+        It holds everything its parent holds, now and later, until its own stages write something else.
+        """
+        if not _VERSION_NAME.fullmatch(version):
+            raise ValueError(f"version {version!r}: expected letters, digits, '.', '_' and '-', at most 40 of them")
+        location = self.version_location(version)
+        if (location / "zarr.json").read_bytes() is not None:
+            return SessionStore.open(location.url)
+        # the parent knows first: whoever removes things from it has to ask its versions
+        (self.location / "versions" / f"{version}.json").write_bytes(json.dumps({"name": version}).encode())
+        name = f"{self.session.name[: 99 - len(version)]}-{version}"
+        session = self.session.model_copy(
+            update={"name": name, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        )
+        _write_root(location, session, self.location.url.rsplit("/", 1)[-1])
+        return SessionStore(location, session, (self.location, *self.parents))
+
+    def version_location(self, version: str) -> Location:
+        folder, name = self.location.url.rsplit("/", 1)
+        return Location(f"{folder}/{name.removesuffix('.zarr')}@{version}.zarr")
+
+    def versions(self) -> list[str]:
+        """Names of the versions that were made from this store."""
+        return [n.removesuffix(".json") for n in (self.location / "versions").list() if n.endswith(".json")]
 
     @classmethod
     def open(cls, url: str) -> SessionStore:
@@ -79,18 +103,36 @@ class SessionStore:
                 f"store {location.url}: layout version {found} is newer than {LAYOUT_VERSION}, the one known here; "
                 "update vitriflow to read it"
             )
-        return cls(location, session)
+        parent = header.get("parent")
+        if parent is None:
+            return cls(location, session)
+        beside = cls.open(f"{location.url.rsplit('/', 1)[0]}/{parent}")
+        return cls(location, session, (beside.location, *beside.parents))
 
     def product(self, address: str) -> Product:
         """The product at an address of the layout, for instance ``exposures/<id>/correct_motion``."""
-        return Product(self.location, address)
+        return Product(self.location, address, self.parents)
 
     def exposure_product(self, exposure_id: str, stage: str) -> Product:
         return self.product(f"exposures/{exposure_id}/{stage}")
 
     def exposure_ids(self) -> list[str]:
         """Every exposure that was seen, good or bad, in order of id."""
-        return [name for name in (self.location / "exposures").list() if name != "zarr.json"]
+        return self.names("exposures")
+
+    def names(self, group: str) -> list[str]:
+        """Names of what lies in a group, for instance ``maps``; a version has its parents' too."""
+        found = {name for location in (self.location, *self.parents) for name in (location / group).list()}
+        return sorted(found - {"zarr.json"})
+
+    def index(self, name: str) -> Segments:
+        """The index ``ledger/<name>`` of this store, its parents' left out."""
+        return Segments(self.location / "ledger" / name)
+
+    def read_index(self, name: str) -> Iterator[dict[str, Any]]:
+        """Segments of ``ledger/<name>``, the parents' first: a later entry replaces an earlier one."""
+        for location in (*reversed(self.parents), self.location):
+            yield from Segments(location / "ledger" / name).read()
 
     def fingerprints(self, addresses: list[str]) -> dict[str, str]:
         """Address -> fingerprint of products that are read; raises StoreError where one is not done."""
@@ -102,3 +144,21 @@ class SessionStore:
                 raise StoreError(f"{address}: {reason}")
             found[address] = record.fingerprint
         return found
+
+
+def _write_root(location: Location, session: Session, parent: str | None) -> None:
+    """Write an empty store; the root comes last and carries the record: without it a store was never finished."""
+    header: dict[str, Any] = {"layout_version": LAYOUT_VERSION, "session": session.model_dump(mode="json")}
+    if parent is not None:
+        header["parent"] = parent
+    try:
+        store = location.zarr_store()
+        for group in _GROUPS:
+            zarr.open_group(store, path=group, mode="a", zarr_format=3)
+        metadata = {"zarr_format": 3, "node_type": "group", "attributes": {"vitriflow": header}}
+        (location / "zarr.json").write_bytes(json.dumps(metadata, indent=1).encode())
+    except OSError as error:
+        raise StoreWriteError(
+            f"store {location.url}: cannot be created ({type(error).__name__}: {error.strerror or error}); "
+            "check the address, permissions and free space"
+        ) from error
