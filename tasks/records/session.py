@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
+
+_UNITS = {
+    "angstrom2": "Å²",
+    "angstrom": "Å",
+    "electrons": "e⁻",
+    "kv": "kV",
+    "mm": "mm",
+    "mrad": "mrad",
+    "rad": "rad",
+    "deg": "°",
+    "px": "px",
+    "bytes": "bytes",
+    "seconds": "s",
+}
+_WORDS = {"ctf": "CTF", "fsc": "FSC", "eer": "EER", "mrc": "MRC", "b": "B", "2d": "2D", "3d": "3D"}
+
+
+def parameter_title(name: str, _: Any = None) -> str:
+    """Name of a parameter as a form shows it: ``box_size_px`` as *Box size (px)*, ``n_classes`` as *Classes (number)*."""
+    first, *words = name.split("_")
+    if first == "n" and words:
+        unit: str | None = "number"
+    else:
+        words.insert(0, first)
+        unit = _UNITS.get(words[-1]) if len(words) > 1 else None
+        words = words if unit is None else words[:-1]
+    title = " ".join(_WORDS.get(word, word) for word in words)
+    title = title[0].upper() + title[1:]
+    return title if unit is None else f"{title} ({unit})"
 
 
 class StageParams(BaseModel):
-    """Base of every stage's parameters: frozen, and a misspelt name is an error."""
+    """Base of every stage's parameters: frozen, and a misspelt name is an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A parameter's docstring and title reach its JSON schema, and so the forms that Prefect makes of it.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, field_title_generator=parameter_title
+    )
 
 
 class Session(BaseModel):

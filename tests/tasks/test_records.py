@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from kernels.optics import Optics
 from tasks.records.exposure import Exposure
 from tasks.records.particles import ParticleSet, concatenate
+from tasks.records.session import StageParams, parameter_title
 
 OPTICS = Optics(300, 2.7, 0.1, 1.1)
 
@@ -47,3 +48,33 @@ def test_concatenation_renumbers_the_exposures():
 def test_a_selection_keeps_rows_together():
     chosen = particles(("a",), 5).select(np.array([3, 1]))
     assert list(chosen["stack_index"]) == list(chosen["pick_score"]) == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("box_size_px", "Box size (px)"),
+        ("pixel_size_angstrom", "Pixel size (Å)"),
+        ("gain_rotation_deg", "Gain rotation (°)"),
+        ("n_classes", "Classes (number)"),
+        ("classify_2d", "Classify 2D"),
+        ("seed", "Seed"),
+    ],
+)
+def test_a_parameter_is_shown_with_its_unit(name, title):
+    assert parameter_title(name) == title
+
+
+def test_the_docstring_of_a_parameter_describes_it_in_the_schema():
+    class DriftParams(StageParams):
+        max_drift_angstrom: float = Field(default=35.0, gt=0)
+        """Motion left in the micrograph."""
+
+    found = DriftParams.model_json_schema()["properties"]["max_drift_angstrom"]
+    assert found == {
+        "default": 35.0,
+        "description": "Motion left in the micrograph.",
+        "exclusiveMinimum": 0,
+        "title": "Max drift (Å)",
+        "type": "number",
+    }
