@@ -23,7 +23,7 @@ _WORDS = {"ctf": "CTF", "fsc": "FSC", "eer": "EER", "mrc": "MRC", "b": "B", "2d"
 
 
 def parameter_title(name: str, _: Any = None) -> str:
-    """Name of a parameter as a form shows it: ``box_size_px`` as *Box size (px)*, ``n_classes`` as *Classes (number)*."""
+    """Name of a parameter in a form: ``box_size_px`` as *Box size (px)*, ``n_classes`` as *Classes (number)*."""
     first, *words = name.split("_")
     if first == "n" and words:
         unit: str | None = "number"
