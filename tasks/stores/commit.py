@@ -23,6 +23,7 @@ import zarr
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.records.retention import Expiry
 from tasks.stores.layout import creation_options, spec_of
 from tasks.stores.location import Location, StoreError, StoreWriteError
 
@@ -57,10 +58,17 @@ class Record(BaseModel):
     cpu_seconds: float = 0.0
     written_at: str = ""
     software: str = ""
+    expired: Expiry | None = None
+    """Set where a retention policy removed the files of a done product; all the rest of the record stays."""
 
     def is_current(self, expected_fingerprint: str) -> bool:
-        """Whether it names a done product with this fingerprint."""
-        return self.state == "done" and self.fingerprint == expected_fingerprint
+        """Whether it is of a done product with this fingerprint; one that expired is, until it is wanted back."""
+        return self.state == "done" and self.fingerprint == expected_fingerprint and not self.is_wanted
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the product expired and is to be made again."""
+        return self.expired is not None and self.expired.is_wanted
 
 
 def fingerprint(stage: str, stage_version: int, params: BaseModel, inputs: Mapping[str, str]) -> str:
@@ -76,6 +84,13 @@ def software_version() -> str:
         return f"vitriflow {version('vitriflow')}"
     except PackageNotFoundError:
         return "vitriflow (not installed)"
+
+
+class ExpiredProductError(StoreError):
+    """A product whose files a retention policy removed."""
+
+
+_SOURCE_HINT = {"import_session": " from the folder that still has its files"}
 
 
 class Attempt:
@@ -190,6 +205,12 @@ class Product:
     def read(self) -> Reader:
         """Open what the commit record names; raises StoreError where nothing is done."""
         record = self.record()
+        if record is not None and record.expired is not None:
+            raise ExpiredProductError(
+                f"product {self._location.url}: its {record.n_files} files with {record.n_bytes} bytes were removed on "
+                f"{record.expired.at[:10]} by the retention policy ({record.expired.rule}); to have it back, run "
+                f"`vitriflow restore` for it, then process the session again{_SOURCE_HINT.get(record.stage, '')}"
+            )
         if record is None or record.attempt is None:
             found = "nothing" if record is None else f"state {record.state!r} ({record.reason})"
             raise StoreError(
@@ -276,6 +297,14 @@ class Product:
         if record is None or record.state != "done":
             raise StoreError(f"product {self._location.url}: is not done, so nothing can be added; run its stage first")
         self._put(record.model_copy(update={"details": {**record.details, **details}}))
+
+    def put_expiry(self, expiry: Expiry) -> None:
+        """Leave the record of a done product, which from now on names no files and says where they went."""
+        record = self.record()
+        if record is None or record.state != "done":
+            raise StoreError(f"product {self._location.url}: is not done, so it cannot expire; look at its record")
+        changed = record.model_copy(update={"attempt": None, "expired": expiry})
+        self._record_location.write_bytes(changed.model_dump_json(indent=1).encode())
 
     def _put(self, record: Record) -> None:
         stamped = record.model_copy(
