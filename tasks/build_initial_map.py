@@ -27,12 +27,13 @@ from tasks.progress import progress
 from tasks.records.density_map import DensityMap
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams, StageReport
-from tasks.stores.commit import fingerprint
+from tasks.stores.commit import Attempt
 from tasks.stores.map_store import describe
 from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
 from tasks.stores.particle_store import read_particles
+from tasks.stores.scratch import Scratch
 from tasks.stores.session_store import SessionStore
-from tasks.workers import device, require_workers, run_items, stage_usage
+from tasks.workers import device, require_workers, run_blocks, stage_usage
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,8 @@ def build_initial_map(session_url: str, params: BuildInitialMapParams) -> StageR
     """A map of ``particles/selected`` in ``maps/initial``, of either hand."""
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
-    inputs = store.fingerprints([_INPUT])
-    stamp = fingerprint(_STAGE, _VERSION, params, inputs)
-    if store.product(_OUTPUT).is_current(stamp):
+    scratch = Scratch(store, _STAGE, _VERSION, params, store.fingerprints([_INPUT]))
+    if store.product(_OUTPUT).is_current(scratch.fingerprint):
         report.kept.append(_OUTPUT)
         return report
     particles = read_particles(store.product(_INPUT).read())
@@ -88,48 +88,32 @@ def build_initial_map(session_url: str, params: BuildInitialMapParams) -> StageR
             f"{_INPUT}: found {len(particles)} particles, expected at least {_FEWEST_PARTICLES} for a first map; "
             "look at the picks and at which classes were kept"
         )
-    scratch = f"scratch/{_STAGE}/{stamp}"
     with (
         stage_usage(require_workers("GPU"), "GPU", report),
         progress(_STAGE, params.n_restarts + 1) as advance,
     ):
-        arguments = (session_url, scratch, params)
-        for _, result in run_items(
-            _restart, list(range(params.n_restarts)), *arguments, label="GPU", name=_STAGE, advance=advance
-        ):
-            if isinstance(result, Exception):
-                raise result
+        run_blocks(scratch, _restart, {_name(k): k for k in range(params.n_restarts)}, advance=advance)
         likelihoods = [
-            float(store.product(f"{scratch}/{_name(k)}").read().record.figures["log_likelihood"] or -math.inf)
+            float(scratch.read(_name(k)).record.figures["log_likelihood"] or -math.inf)
             for k in range(params.n_restarts)
         ]
         best = int(np.argmax(likelihoods))
-        for _, result in run_items(_final, [best], *arguments, label="GPU", name=_STAGE, advance=advance):
-            if isinstance(result, Exception):
-                raise result
-    _write_map(store, scratch, params, inputs, likelihoods, best, min(len(particles), params.n_particles))
-    (store.location / scratch).remove()
+        run_blocks(scratch, _final, {"final": best}, advance=advance)
+    _write_map(scratch, likelihoods, best, min(len(particles), params.n_particles))
+    scratch.remove()
     report.done.append(_OUTPUT)
     logger.info("build_initial_map: restart %d of %d; %.1f CPU-s", best, params.n_restarts, report.cpu_seconds)
     return report
 
 
-def _write_map(
-    store: SessionStore,
-    scratch: str,
-    params: BuildInitialMapParams,
-    inputs: dict[str, str],
-    likelihoods: list[float],
-    best: int,
-    n_particles: int,
-) -> None:
-    final = store.product(f"{scratch}/final").read()
+def _write_map(scratch: Scratch[BuildInitialMapParams], likelihoods: list[float], best: int, n_particles: int) -> None:
+    store, params, final = scratch.store, scratch.params, scratch.read("final")
     agreement = final["agreement"].tolist()
     geometry = stack_geometry(store, read_particles(store.product(_INPUT).read()))
     box = geometry.box
     # coefficients were divided by the box; with them restored, projections of the map are the images
     density = on_box(torch.from_numpy(final["density"]), box) * box
-    with store.product(_OUTPUT).write(_STAGE, _VERSION, params, inputs) as attempt:
+    with store.product(_OUTPUT).write(_STAGE, _VERSION, params, scratch.inputs) as attempt:
         attempt.write("map", density.numpy())
         describe(
             attempt,
@@ -167,14 +151,10 @@ class _Data:
     coefficients: Disc
 
 
-def _restart(number: int, session_url: str, scratch: str, params: BuildInitialMapParams) -> None:
+def _restart(number: int, scratch: Scratch[BuildInitialMapParams], attempt: Attempt) -> None:
     """One random start, taken to the resolution at which restarts are compared."""
-    store = SessionStore.open(session_url)
-    product = store.product(f"{scratch}/{_name(number)}")
-    inputs = store.fingerprints([_INPUT])
-    if product.is_current(fingerprint(_STAGE, _VERSION, params, inputs)):
-        return
-    data = _sampled_for(_data(session_url, scratch, params), params.restart_resolution_angstrom)
+    params = scratch.params
+    data = _sampled_for(_data(scratch), params.restart_resolution_angstrom)
     generator = torch.Generator().manual_seed(1000 * params.seed + number)
     mask = _mask(data, params)
     plan = _plan(data, params, params.n_iterations, params.first_resolution_angstrom,
@@ -184,21 +164,16 @@ def _restart(number: int, session_url: str, scratch: str, params: BuildInitialMa
     )  # fmt: skip
     for step in plan:
         state = improved(state, data.images, data.transfer, data.coefficients, params.symmetry, step, mask, generator)
-    with product.write(_STAGE, _VERSION, params, inputs) as attempt:
-        attempt.write("density", state.density.cpu().numpy())
-        attempt.write("noise_variance", state.noise_variance.cpu().numpy())
-        attempt.figures.update(log_likelihood=state.log_likelihood, shift_variance_px2=state.shift_variance_px2)
+    attempt.write("density", state.density.cpu().numpy())
+    attempt.write("noise_variance", state.noise_variance.cpu().numpy())
+    attempt.figures.update(log_likelihood=state.log_likelihood, shift_variance_px2=state.shift_variance_px2)
 
 
-def _final(best: int, session_url: str, scratch: str, params: BuildInitialMapParams) -> None:
+def _final(best: int, scratch: Scratch[BuildInitialMapParams], attempt: Attempt) -> None:
     """The best restart at the final resolution, and how well the other restarts agree with it."""
-    store = SessionStore.open(session_url)
-    product = store.product(f"{scratch}/final")
-    inputs = store.fingerprints([_INPUT])
-    if product.is_current(fingerprint(_STAGE, _VERSION, params, inputs)):
-        return
-    data = _sampled_for(_data(session_url, scratch, params), params.resolution_angstrom)
-    readers = [store.product(f"{scratch}/{_name(k)}").read() for k in range(params.n_restarts)]
+    params = scratch.params
+    data = _sampled_for(_data(scratch), params.resolution_angstrom)
+    readers = [scratch.read(_name(k)) for k in range(params.n_restarts)]
     maps = [torch.from_numpy(reader["density"]) for reader in readers]
     likelihoods = [float(reader.record.figures["log_likelihood"] or -math.inf) for reader in readers]
     agreement = np.full(len(maps), np.nan, dtype=np.float32)
@@ -216,16 +191,15 @@ def _final(best: int, session_url: str, scratch: str, params: BuildInitialMapPar
     for step in _plan(data, params, params.n_final_iterations, params.restart_resolution_angstrom,
                       params.resolution_angstrom):  # fmt: skip
         state = improved(state, data.images, data.transfer, data.coefficients, params.symmetry, step, mask, generator)
-    with product.write(_STAGE, _VERSION, params, inputs) as attempt:
-        attempt.write("density", centred(state.density, params.symmetry).cpu().numpy())
-        attempt.write("agreement", agreement)
-        attempt.figures.update(log_likelihood=state.log_likelihood)
+    attempt.write("density", centred(state.density, params.symmetry).cpu().numpy())
+    attempt.write("agreement", agreement)
+    attempt.figures.update(log_likelihood=state.log_likelihood)
 
 
 @lru_cache(maxsize=1)
-def _data(session_url: str, scratch: str, params: BuildInitialMapParams) -> _Data:
+def _data(scratch: Scratch[BuildInitialMapParams]) -> _Data:
     """Images and CTFs of the particles that are used; a worker reads them once for all restarts."""
-    store = SessionStore.open(session_url)
+    store, params = scratch.store, scratch.params
     particles = read_particles(store.product(_INPUT).read())
     if len(particles) > params.n_particles:
         chosen = np.random.default_rng(params.seed).choice(len(particles), params.n_particles, replace=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
 from itertools import pairwise
@@ -38,11 +37,12 @@ from kernels.particles.classification import (
 from kernels.particles.expectation import Disc, disc
 from tasks.progress import progress
 from tasks.records.session import StageParams, StageReport
-from tasks.stores.commit import Product, Reader, fingerprint
+from tasks.stores.commit import Attempt, Reader, fingerprint
 from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
 from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.scratch import Scratch
 from tasks.stores.session_store import SessionStore
-from tasks.workers import device, require_workers, run_items, stage_usage
+from tasks.workers import device, require_workers, run_blocks, stage_usage
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +111,7 @@ class _Run:
             )
         self.inputs = store.fingerprints([_INPUT])
         # which classes are kept does not change the classes
-        self.computation = params.model_copy(update={"keep": "auto"})
-        self.fingerprint = fingerprint(_STAGE, _VERSION, self.computation, self.inputs)
-        self.scratch = f"scratch/{_STAGE}/{self.fingerprint}"
+        self.scratch = Scratch(store, _STAGE, _VERSION, params.model_copy(update={"keep": "auto"}), self.inputs)
         self.geometry = stack_geometry(store, self.particles)
         self.n_classes = max(1, min(params.n_classes, self.n_particles // _SMALLEST_CLASS))
         if self.n_classes < params.n_classes:
@@ -128,29 +126,27 @@ class _Run:
 
     def classify(self) -> None:
         """Run the iterations that are not in scratch yet."""
-        if self._product("result").is_current(self.fingerprint):
+        if self.scratch.record("result"):
             return
         last = self.params.n_iterations
-        first = next(
-            (i for i in range(last, -1, -1) if self._product(_state(i)).is_current(self.fingerprint)), None
-        )  # fmt: skip
+        first = next((i for i in range(last, -1, -1) if self.scratch.record(_state(i))), None)
         with progress(_STAGE, last + 1) as advance:
             if first is None:
-                self._run([self.blocks[0]], _start_block, self.n_classes)
+                run_blocks(self.scratch, _start_block, {_state(0): self.blocks[0]}, self.n_classes)
                 first = 0
             for iteration in range(last):
                 if iteration >= first:
                     blocks = self._batch(iteration)
-                    self._run(blocks, _sum_block, iteration)
+                    run_blocks(self.scratch, _sum_block, {_block_of(iteration, b): b for b in blocks}, iteration)
                     self._update(iteration, blocks)
                 advance()
-            self._run(self.blocks, _sum_block, last)
+            run_blocks(self.scratch, _sum_block, {_block_of(last, b): b for b in self.blocks}, last)
             self._finish(last)
             advance()
 
     def write_classes(self) -> None:
         """``classes/2d``: averages, figures and, for each class that is dropped, the reason."""
-        result = self._product("result").read()
+        result = self.scratch.read("result")
         reasons = self._reasons(result)
         shells = result["resolution_shell"]
         resolution = [self.geometry.field_angstrom / s if s else None for s in shells.tolist()]
@@ -180,7 +176,7 @@ class _Run:
 
     def write_selection(self) -> int:
         """``particles/selected``: the particles of the kept classes; returns how many."""
-        result = self._product("result").read()
+        result = self.scratch.read("result")
         is_kept = np.array([reason is None for reason in self._reasons(result)])
         owner = result["owner"]
         pixel_size = self.geometry.field_angstrom / result.shape("average")[-1]
@@ -210,14 +206,6 @@ class _Run:
         figures = ClassFigures(*(torch.from_numpy(result[field.name]) for field in fields(ClassFigures)))
         return reasons_to_drop(figures, self.geometry.field_angstrom, _SMALLEST_CLASS)
 
-    def _run(self, blocks: list[Block], function: Callable[..., None], *arguments: object) -> None:
-        for _, result in run_items(
-            function, blocks, self.store.url, self.scratch, self.computation, *arguments,
-            label="GPU", name=_STAGE, advance=_no_step,
-        ):  # fmt: skip
-            if isinstance(result, Exception):
-                raise result
-
     def _batch(self, iteration: int) -> list[Block]:
         """Blocks of one iteration: all, or in a large set a random part of them."""
         n = max(1, math.ceil(self.params.batch_size / self.params.block_size))
@@ -229,7 +217,7 @@ class _Run:
     def _update(self, iteration: int, blocks: list[Block]) -> None:
         coefficients = _disc(self.geometry, self.params)
         mask = _mask(self.geometry, self.params, coefficients.n)
-        classes = _read_classes(self._product(_state(iteration)))
+        classes = _read_classes(self.scratch, iteration)
         sums = self._sums(iteration, blocks)
         progress = iteration / self.params.n_iterations
         classes = updated(classes, sums, coefficients, mask)
@@ -238,24 +226,24 @@ class _Run:
             generator = torch.Generator().manual_seed(self.params.seed + 1000 * (iteration + 1))
             n_min = 0.1 * float(sums.occupancy.sum()) / self.n_classes
             classes, n_split = with_empty_classes_split(classes, sums.occupancy, n_min, generator)
-        with self._product(_state(iteration + 1)).write(_STAGE, _VERSION, self.computation, self.inputs) as attempt:
+        with self.scratch.write(_state(iteration + 1)) as attempt:
             for name in ("average", "noise_variance", "share"):
                 attempt.write(name, getattr(classes, name).numpy())
             evidence = float(sums.evidence / sums.occupancy.sum())
             attempt.figures.update(
                 shift_variance_px2=classes.shift_variance_px2, evidence=evidence, n_split_classes=n_split
             )
-        self._remove([_block_of(iteration, block) for block in blocks])
+        self.scratch.remove(*(_block_of(iteration, block) for block in blocks))
         if iteration:
-            self._remove([_state(iteration - 1)])
+            self.scratch.remove(_state(iteration - 1))
 
     def _finish(self, iteration: int) -> None:
         """The last averages, the assignments and the figures, classes sorted by their number of particles."""
         coefficients = _disc(self.geometry, self.params)
         mask = _mask(self.geometry, self.params, coefficients.n)
         sums = self._sums(iteration, self.blocks)
-        classes = updated(_read_classes(self._product(_state(iteration))), sums, coefficients, mask)
-        readers = [self._product(_block_of(iteration, block)).read() for block in self.blocks]
+        classes = updated(_read_classes(self.scratch, iteration), sums, coefficients, mask)
+        readers = [self.scratch.read(_block_of(iteration, block)) for block in self.blocks]
         owner, evidence, shift_px = (
             torch.from_numpy(np.concatenate([reader[name] for reader in readers])) for name in _ASSIGNED
         )
@@ -264,7 +252,7 @@ class _Run:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
         n, box = coefficients.n, self.geometry.box
-        with self._product("result").write(_STAGE, _VERSION, self.computation, self.inputs) as attempt:
+        with self.scratch.write("result") as attempt:
             # images were divided by the box; grey values are those of the extracted images, resampled
             attempt.write("average", (classes.average[order] * (n * n / box)).numpy())
             attempt.write("noise_variance", classes.noise_variance.numpy())
@@ -273,24 +261,16 @@ class _Run:
             attempt.write("shift_px", shift_px.numpy())
             for field in fields(figures):
                 attempt.write(field.name, getattr(figures, field.name)[order].numpy())
-        self._remove([_block_of(iteration, block) for block in self.blocks])
-        self._remove([_state(i) for i in (iteration - 1, iteration)])
+        self.scratch.remove(*(_block_of(iteration, b) for b in self.blocks), _state(iteration - 1), _state(iteration))
 
     def _sums(self, iteration: int, blocks: list[Block]) -> ClassSums:
         total: ClassSums | None = None
         for block in blocks:
-            reader = self._product(_block_of(iteration, block)).read()
+            reader = self.scratch.read(_block_of(iteration, block))
             part = ClassSums(*(torch.from_numpy(reader[field.name]) for field in fields(ClassSums)))
             total = part if total is None else total + part
         assert total is not None
         return total
-
-    def _product(self, name: str) -> Product:
-        return self.store.product(f"{self.scratch}/{name}")
-
-    def _remove(self, names: list[str]) -> None:
-        for name in names:
-            (self.store.location / f"{self.scratch}/{name}").remove()
 
 
 def _state(iteration: int) -> str:
@@ -299,10 +279,6 @@ def _state(iteration: int) -> str:
 
 def _block_of(iteration: int, block: Block) -> str:
     return f"iteration_{iteration:03d}_block_{block[0]:08d}"
-
-
-def _no_step() -> None:
-    """Iterations are what the progress bar counts, not their blocks."""
 
 
 def _disc(geometry: Geometry, params: Classify2dParams) -> Disc:
@@ -318,8 +294,8 @@ def _mask(geometry: Geometry, params: Classify2dParams, n: int) -> torch.Tensor:
     return soft_circle(n, min(0.5 * diameter * scale, n / 2 - 3), 3.0)
 
 
-def _read_classes(product: Product) -> Classes:
-    reader = product.read()
+def _read_classes(scratch: Scratch[Classify2dParams], iteration: int) -> Classes:
+    reader = scratch.read(_state(iteration))
     variance = reader.record.figures["shift_variance_px2"]
     assert isinstance(variance, float)
     average, noise, share = (torch.from_numpy(reader[name]) for name in ("average", "noise_variance", "share"))
@@ -329,40 +305,33 @@ def _read_classes(product: Product) -> Classes:
 # --- on the worker --------------------------------------------------------------------------------------------------
 
 
-def _start_block(block: Block, session_url: str, scratch: str, params: Classify2dParams, n_classes: int) -> None:
+def _start_block(block: Block, scratch: Scratch[Classify2dParams], attempt: Attempt, n_classes: int) -> None:
     """The classes that the first iteration starts from."""
-    store = SessionStore.open(session_url)
-    geometry, images, transfer = _block_coefficients(session_url, scratch, block, params)
+    params = scratch.params
+    geometry, images, transfer = _block_coefficients(block, scratch)
     coefficients = _disc(geometry, params).to(images.device)
     mask = _mask(geometry, params, coefficients.n).to(images.device)
     generator = torch.Generator().manual_seed(params.seed)
     radius = _search(geometry, params, 0).radius
     classes = first_classes(images, transfer, coefficients, n_classes, mask, generator, radius)
-    inputs = store.fingerprints([_INPUT])
-    with store.product(f"{scratch}/{_state(0)}").write(_STAGE, _VERSION, params, inputs) as attempt:
-        for name in ("average", "noise_variance", "share"):
-            attempt.write(name, getattr(classes, name).cpu().numpy())
-        attempt.figures["shift_variance_px2"] = classes.shift_variance_px2
+    for name in ("average", "noise_variance", "share"):
+        attempt.write(name, getattr(classes, name).cpu().numpy())
+    attempt.figures["shift_variance_px2"] = classes.shift_variance_px2
 
 
-def _sum_block(block: Block, session_url: str, scratch: str, params: Classify2dParams, iteration: int) -> None:
+def _sum_block(block: Block, scratch: Scratch[Classify2dParams], attempt: Attempt, iteration: int) -> None:
     """Sums over one block in one iteration, and what its particles are assigned to."""
-    store = SessionStore.open(session_url)
-    product = store.product(f"{scratch}/{_block_of(iteration, block)}")
-    inputs = store.fingerprints([_INPUT])
-    if product.is_current(fingerprint(_STAGE, _VERSION, params, inputs)):
-        return
-    geometry, images, transfer = _block_coefficients(session_url, scratch, block, params)
+    params = scratch.params
+    geometry, images, transfer = _block_coefficients(block, scratch)
     coefficients = _disc(geometry, params).to(images.device)
-    classes = _on_device(_read_classes(store.product(f"{scratch}/{_state(iteration)}")))
+    classes = _on_device(_read_classes(scratch, iteration))
     search = _search(geometry, params, iteration)
     sums, found, shift_px = block_sums(images, transfer, coefficients, classes, search)
-    with product.write(_STAGE, _VERSION, params, inputs) as attempt:
-        for field in fields(sums):
-            attempt.write(field.name, np.atleast_1d(getattr(sums, field.name).cpu().numpy()))
-        assigned = (found.group_posterior.argmax(dim=1), found.evidence, shift_px)
-        for name, values in zip(_ASSIGNED, assigned):
-            attempt.write(name, values.cpu().numpy())
+    for field in fields(sums):
+        attempt.write(field.name, np.atleast_1d(getattr(sums, field.name).cpu().numpy()))
+    assigned = (found.group_posterior.argmax(dim=1), found.evidence, shift_px)
+    for name, values in zip(_ASSIGNED, assigned):
+        attempt.write(name, values.cpu().numpy())
 
 
 def _search(geometry: Geometry, params: Classify2dParams, iteration: int) -> Search:
@@ -388,12 +357,11 @@ def _on_device(classes: Classes) -> Classes:
 
 @lru_cache(maxsize=_CACHED_BLOCKS)
 def _block_coefficients(
-    session_url: str, scratch: str, block: Block, params: Classify2dParams
+    block: Block, scratch: Scratch[Classify2dParams]
 ) -> tuple[Geometry, torch.Tensor, torch.Tensor]:
     """Images and CTFs of a block; a worker keeps the last few blocks, so that iterations read them once."""
-    store = SessionStore.open(session_url)
-    particles = read_particles(store.product(_INPUT).read()).select(np.arange(*block))
-    geometry = stack_geometry(store, particles)
-    coefficients = _disc(geometry, params)
-    images, transfer = read_coefficients(store, particles, geometry, coefficients, device())
+    particles = read_particles(scratch.store.product(_INPUT).read()).select(np.arange(*block))
+    geometry = stack_geometry(scratch.store, particles)
+    coefficients = _disc(geometry, scratch.params)
+    images, transfer = read_coefficients(scratch.store, particles, geometry, coefficients, device())
     return geometry, images, transfer

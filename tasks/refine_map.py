@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,12 +43,13 @@ from tasks.progress import progress
 from tasks.records.density_map import DensityMap
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams, StageReport
-from tasks.stores.commit import Reader, fingerprint
+from tasks.stores.commit import Attempt, Reader
 from tasks.stores.map_store import density_map, describe, read_map
 from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
 from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.scratch import Scratch
 from tasks.stores.session_store import SessionStore
-from tasks.workers import device, require_workers, run_items, stage_usage
+from tasks.workers import device, require_workers, run_all, run_blocks, stage_usage
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +86,9 @@ class RefineMapParams(StageParams):
     """Of the split into halves."""
 
 
+_Scratch = Scratch[RefineMapParams]
+
+
 class _State(BaseModel):
     """What an iteration leaves to the next, beside its arrays."""
 
@@ -108,12 +110,15 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
     """
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
-    run = _Run(store, params)
-    if all(store.product(address).is_current(run.fingerprint) for address in (_PARTICLES, _MAP)):
+    symmetry_group(params.symmetry)  # an unknown name ends here
+    scratch = Scratch(
+        store, _STAGE, _VERSION, params, store.fingerprints([_source(store), f"maps/{params.initial_map}"])
+    )  # fmt: skip
+    if all(store.product(address).is_current(scratch.fingerprint) for address in (_PARTICLES, _MAP)):
         report.kept.extend([_PARTICLES, _MAP])
         return report
     with stage_usage(require_workers("GPU"), "GPU", report):
-        run.refine()
+        _refine(scratch)
     report.done.extend([_PARTICLES, _MAP])
     found = density_map(store, "refined")
     logger.info(
@@ -123,63 +128,44 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
     return report
 
 
-class _Run:
-    """One refinement: where its state lies in the store, and how it gets from one iteration to the next."""
+def _refine(scratch: _Scratch) -> None:
+    """Run the iterations that are not in scratch yet, to the products."""
+    run_blocks(scratch, _start, {_name(0): None})
+    state, blocks = _state(scratch, 0), _blocks(scratch)
+    assert state is not None
+    last = scratch.params.max_iterations
+    with progress(_STAGE, last) as advance:
+        for iteration in range(1, last + 1):
+            found = _state(scratch, iteration)
+            if found is None:
+                is_final = iteration == last or state.n_stalled >= (1 if iteration >= _EARLIEST_END else 2)
+                sums = {_block_name(iteration, block): block for block in blocks}
+                run_blocks(scratch, _align_block, sums, state, is_final)
+                run_blocks(scratch, _merge, {_name(iteration): iteration}, state, blocks, is_final)
+                scratch.remove(*sums, *([_name(iteration - 1)] if iteration > 1 else []))
+                found = _state(scratch, iteration)
+                assert found is not None
+            state = found
+            advance()
+            if state.is_final:
+                break
+    run_all(_write_products, [scratch], state, label="GPU", name=_STAGE)
+    scratch.remove()
 
-    def __init__(self, store: SessionStore, params: RefineMapParams) -> None:
-        self.store, self.params = store, params
-        symmetry_group(params.symmetry)  # an unknown name ends here
-        self.source = _source(store)
-        self.inputs = store.fingerprints([self.source, f"maps/{params.initial_map}"])
-        self.fingerprint = fingerprint(_STAGE, _VERSION, params, self.inputs)
-        self.scratch = f"scratch/{_STAGE}/{self.fingerprint}"
 
-    def refine(self) -> None:
-        """Run the iterations that are not in scratch yet, to the products."""
-        state = self._state(0) or self._start()
-        last = self.params.max_iterations
-        with progress(_STAGE, last) as advance:
-            for iteration in range(1, last + 1):
-                found = self._state(iteration)
-                if found is None:
-                    is_final = iteration == last or state.n_stalled >= (1 if iteration >= _EARLIEST_END else 2)
-                    self._run(self._blocks(), _align_block, state, is_final)
-                    self._run([iteration], _merge, state, is_final)
-                    found = self._state(iteration)
-                    assert found is not None
-                state = found
-                advance()
-                if state.is_final:
-                    break
-        self._run([0], _write_products, state)
-        (self.store.location / self.scratch).remove()
+def _state(scratch: _Scratch, iteration: int) -> _State | None:
+    record = scratch.record(_name(iteration))
+    return _State.model_validate(record.details["state"]) if record else None
 
-    def _start(self) -> _State:
-        self._run([0], _start)
-        state = self._state(0)
-        assert state is not None
-        return state
 
-    def _state(self, iteration: int) -> _State | None:
-        product = self.store.product(f"{self.scratch}/{_name(iteration)}")
-        record = product.record() if product.is_current(self.fingerprint) else None
-        return _State.model_validate(record.details["state"]) if record else None
-
-    def _blocks(self) -> list[Block]:
-        half_set = self.store.product(f"{self.scratch}/{_name(0)}").read()["half_set"]
-        blocks = []
-        for half in (1, 2):
-            n = int((half_set == half).sum())
-            edges = np.linspace(0, n, math.ceil(n / self.params.particles_per_block) + 1).round().astype(int).tolist()
-            blocks += [(half, a, b) for a, b in pairwise(edges)]
-        return blocks
-
-    def _run(self, items: list[Any], function: Callable[..., None], *arguments: object) -> None:
-        for _, result in run_items(
-            function, items, self.store.url, self.params, *arguments, label="GPU", name=_STAGE, advance=_no_step
-        ):
-            if isinstance(result, Exception):
-                raise result
+def _blocks(scratch: _Scratch) -> list[Block]:
+    half_set = scratch.read(_name(0))["half_set"]
+    blocks = []
+    for half in (1, 2):
+        n = int((half_set == half).sum())
+        edges = np.linspace(0, n, math.ceil(n / scratch.params.particles_per_block) + 1).round().astype(int).tolist()
+        blocks += [(half, a, b) for a, b in pairwise(edges)]
+    return blocks
 
 
 def _source(store: SessionStore) -> str:
@@ -195,31 +181,29 @@ def _block_name(iteration: int, block: Block) -> str:
     return f"{_name(iteration)}_half_{block[0]}_block_{block[1]:08d}"
 
 
-def _no_step() -> None:
-    """Iterations are what the progress bar counts, not their blocks."""
-
-
 # --- on the worker --------------------------------------------------------------------------------------------------
 
 
-def _start(_item: int, session_url: str, params: RefineMapParams) -> None:
+def _start(_item: None, scratch: _Scratch, attempt: Attempt) -> None:
     """Iteration 0: the halves, the low-passed initial map and the power of the images as first noise."""
-    run = _Run(SessionStore.open(session_url), params)
-    particles, geometry = _particles(run)
+    params = scratch.params
+    particles, geometry = _particles(scratch)
     if len(particles) < 4:
-        raise ValueError(f"{run.source}: found {len(particles)} particles, expected at least 4; look at picks and 2D")
+        raise ValueError(
+            f"{_source(scratch.store)}: found {len(particles)} particles, expected at least 4; look at picks and 2D"
+        )
     half_set = np.ones(len(particles), dtype=np.int8)
     half_set[np.random.default_rng(params.seed).permutation(len(particles))[: len(particles) // 2]] = 2
-    reference = _initial_reference(run, geometry)
+    reference = _initial_reference(scratch, geometry)
     noise = np.empty((2, geometry.box // 2), dtype=np.float32)
     coefficients = disc(geometry.box, geometry.box // 2 - 1)
     for half in (1, 2):
         rows = np.flatnonzero(half_set == half)[:200]
-        images, _ = read_coefficients(run.store, particles.select(rows), geometry, coefficients, device())
+        images, _ = read_coefficients(scratch.store, particles.select(rows), geometry, coefficients, device())
         noise[half - 1] = _shell_means(images.abs().square(), coefficients, geometry.box).cpu().numpy()
     radius = _first_radius(geometry, params)
     _write_iteration(
-        run, _State(iteration=0, radius=radius), reference_1=reference, reference_2=reference, noise=noise,
+        attempt, _State(iteration=0, radius=radius), reference_1=reference, reference_2=reference, noise=noise,
         half_set=half_set, rotation=np.tile(np.eye(3, dtype=np.float32), (len(particles), 1, 1)),
         shift_px=np.zeros((len(particles), 2), np.float32), log_likelihood=np.zeros(len(particles), np.float32),
     )  # fmt: skip
@@ -230,9 +214,10 @@ def _first_radius(geometry: Geometry, params: RefineMapParams) -> int:
     return max(4, round(geometry.field_angstrom / params.initial_low_pass_angstrom))
 
 
-def _particles(run: _Run) -> tuple[ParticleSet, Geometry]:
-    particles = read_particles(run.store.product(run.source).read())
-    return particles, stack_geometry(run.store, particles)
+def _particles(scratch: _Scratch) -> tuple[ParticleSet, Geometry]:
+    source = next(address for address in scratch.inputs if address.startswith("particles/"))
+    particles = read_particles(scratch.store.product(source).read())
+    return particles, stack_geometry(scratch.store, particles)
 
 
 def _shell_means(values: Tensor, coefficients: Disc, box: int) -> Tensor:
@@ -244,10 +229,10 @@ def _shell_means(values: Tensor, coefficients: Disc, box: int) -> Tensor:
     return torch.cat([means[1:2], means[1:]])
 
 
-def _initial_reference(run: _Run, geometry: Geometry) -> NDArray:
+def _initial_reference(scratch: _Scratch, geometry: Geometry) -> NDArray:
     """The initial map on the field of view of the particles, low-passed and on few voxels."""
-    params = run.params
-    reader, known = read_map(run.store, params.initial_map), density_map(run.store, params.initial_map)
+    store, params = scratch.store, scratch.params
+    reader, known = read_map(store, params.initial_map), density_map(store, params.initial_map)
     density = torch.from_numpy(reader["map"]).to(device())
     n = round(geometry.field_angstrom / known.pixel_size_angstrom)
     density = _cropped_or_padded(density, n)
@@ -271,23 +256,17 @@ def _size(radius: int, box: int) -> int:
     return min(box, fourier.fast_size(2 * radius + 4))
 
 
-def _write_iteration(run: _Run, state: _State, **arrays: NDArray) -> None:
-    product = run.store.product(f"{run.scratch}/{_name(state.iteration)}")
-    with product.write(_STAGE, _VERSION, run.params, run.inputs) as attempt:
-        for name, values in arrays.items():
-            attempt.write(name, values)
-        attempt.details["state"] = state.model_dump()
+def _write_iteration(attempt: Attempt, state: _State, **arrays: NDArray) -> None:
+    for name, values in arrays.items():
+        attempt.write(name, values)
+    attempt.details["state"] = state.model_dump()
 
 
-def _align_block(block: Block, session_url: str, params: RefineMapParams, state: _State, is_final: bool) -> None:
+def _align_block(block: Block, scratch: _Scratch, attempt: Attempt, state: _State, is_final: bool) -> None:
     """Poses of one block against the reference of its half, and the sums of its images at them."""
-    run = _Run(SessionStore.open(session_url), params)
-    product = run.store.product(f"{run.scratch}/{_block_name(state.iteration + 1, block)}")
-    if product.is_current(run.fingerprint):
-        return
-    half = block[0]
-    before = run.store.product(f"{run.scratch}/{_name(state.iteration)}").read()
-    geometry, coefficients, images, transfer = _block_coefficients(session_url, run.scratch, block, params)
+    half, params = block[0], scratch.params
+    before = scratch.read(_name(state.iteration))
+    geometry, coefficients, images, transfer = _block_coefficients(block, scratch)
     to = images.device
     rows = _rows_of(before, block)
     noise = torch.from_numpy(before["noise"][half - 1]).to(to).clamp(min=1e-12)
@@ -299,12 +278,11 @@ def _align_block(block: Block, session_url: str, params: RefineMapParams, state:
     )  # fmt: skip
     sums = back_project(observation, coefficients, fit, _insert_radius(state, geometry.box, is_final))
     power, counts = residual_power(observation, coefficients, volume, fit, state.radius)
-    with product.write(_STAGE, _VERSION, params, run.inputs) as attempt:
-        for name, values in {
-            "data": sums.data, "weight": sums.weight, "power": power, "counts": counts, "rotation": fit.rotation,
-            "shift_px": fit.shift_px, "log_likelihood": fit.log_likelihood,
-        }.items():  # fmt: skip
-            attempt.write(name, values.cpu().numpy())
+    for name, values in {
+        "data": sums.data, "weight": sums.weight, "power": power, "counts": counts, "rotation": fit.rotation,
+        "shift_px": fit.shift_px, "log_likelihood": fit.log_likelihood,
+    }.items():  # fmt: skip
+        attempt.write(name, values.cpu().numpy())
 
 
 def _rows_of(iteration: Reader, block: Block) -> NDArray:
@@ -334,30 +312,28 @@ def _insert_radius(state: _State, box: int, is_final: bool) -> int:
 
 
 @lru_cache(maxsize=_CACHED_BLOCKS)
-def _block_coefficients(
-    session_url: str, scratch: str, block: Block, params: RefineMapParams
-) -> tuple[Geometry, Disc, Tensor, Tensor]:
+def _block_coefficients(block: Block, scratch: _Scratch) -> tuple[Geometry, Disc, Tensor, Tensor]:
     """Images and CTFs of a block; a worker keeps the last few blocks, so that iterations read them once."""
-    run = _Run(SessionStore.open(session_url), params)
-    particles, geometry = _particles(run)
-    rows = _rows_of(run.store.product(f"{scratch}/{_name(0)}").read(), block)
+    particles, geometry = _particles(scratch)
+    rows = _rows_of(scratch.read(_name(0)), block)
     coefficients = disc(geometry.box, geometry.box // 2 - 1)
-    images, transfer = read_coefficients(run.store, particles.select(rows), geometry, coefficients, device())
+    images, transfer = read_coefficients(scratch.store, particles.select(rows), geometry, coefficients, device())
     return geometry, coefficients.to(images.device), images, transfer
 
 
-def _merge(iteration: int, session_url: str, params: RefineMapParams, state: _State, is_final: bool) -> None:
+def _merge(
+    iteration: int, scratch: _Scratch, attempt: Attempt, state: _State, blocks: list[Block], is_final: bool
+) -> None:
     """Both halves from their blocks: maps, FSC, mask, and the references, noise and poses of the next iteration."""
-    run = _Run(SessionStore.open(session_url), params)
-    _, geometry = _particles(run)
-    before = run.store.product(f"{run.scratch}/{_name(state.iteration)}").read()
+    params = scratch.params
+    _, geometry = _particles(scratch)
+    before = scratch.read(_name(state.iteration))
     poses = {name: before[name] for name in ("rotation", "shift_px", "log_likelihood")}
     noise = before["noise"]
     sums: list[Accumulator] = []
-    blocks = run._blocks()
     for half in (1, 2):
         mine = [block for block in blocks if block[0] == half]
-        total, power, counts = _half_sums(run, iteration, mine, before, poses, geometry.box)
+        total, power, counts = _half_sums(scratch, iteration, mine, before, poses, geometry.box)
         sums.append(symmetrise(complete(total), params.symmetry))
         noise[half - 1, 1:] = power[1:] / np.maximum(counts[1:], 1)
         noise[half - 1, 0] = noise[half - 1, 1]
@@ -392,20 +368,16 @@ def _merge(iteration: int, session_url: str, params: RefineMapParams, state: _St
         references = next_references(sums[0], sums[1], found, geometry.field_angstrom / _JOINED_ANGSTROM)
         arrays |= {"reference_1": references[0], "reference_2": references[1]}
     as_numpy = {name: values.cpu().numpy() for name, values in arrays.items()}
-    _write_iteration(run, next_state, half_set=before["half_set"], noise=noise, **poses, **as_numpy)
-    for block in blocks:
-        (run.store.location / f"{run.scratch}/{_block_name(iteration, block)}").remove()
-    if iteration > 1:
-        (run.store.location / f"{run.scratch}/{_name(iteration - 1)}").remove()
+    _write_iteration(attempt, next_state, half_set=before["half_set"], noise=noise, **poses, **as_numpy)
 
 
 def _half_sums(
-    run: _Run, iteration: int, blocks: list[Block], before: Reader, poses: dict[str, NDArray], box: int
+    scratch: _Scratch, iteration: int, blocks: list[Block], before: Reader, poses: dict[str, NDArray], box: int
 ) -> tuple[Accumulator, NDArray, NDArray]:
     """Sums of the blocks of a half; their poses are put into the tables ``poses``."""
     sums: list[Tensor] = []
     for block in blocks:
-        reader = run.store.product(f"{run.scratch}/{_block_name(iteration, block)}").read()
+        reader = scratch.read(_block_name(iteration, block))
         rows = _rows_of(before, block)
         for name, table in poses.items():
             table[rows] = reader[name]
@@ -414,18 +386,18 @@ def _half_sums(
     return Accumulator(sums[0], sums[1], box, _PADDING), sums[2].cpu().numpy(), sums[3].cpu().numpy()
 
 
-def _write_products(_item: int, session_url: str, params: RefineMapParams, state: _State) -> None:
+def _write_products(scratch: _Scratch, state: _State) -> None:
     """``particles/refined``, then ``maps/refined`` from the last iteration."""
-    run = _Run(SessionStore.open(session_url), params)
-    particles, geometry = _particles(run)
-    last = run.store.product(f"{run.scratch}/{_name(state.iteration)}").read()
+    store, params = scratch.store, scratch.params
+    particles, geometry = _particles(scratch)
+    last = scratch.read(_name(state.iteration))
     refined = particles.with_columns(
         rotation=last["rotation"],
         shift_angstrom=last["shift_px"] * geometry.pixel_size_angstrom,
         half_set=last["half_set"],
         log_likelihood=last["log_likelihood"],
     )
-    with run.store.product(_PARTICLES).write(_STAGE, _VERSION, params, run.inputs) as attempt:
+    with store.product(_PARTICLES).write(_STAGE, _VERSION, params, scratch.inputs) as attempt:
         write_particles(attempt, refined)
         attempt.figures["n_particles"] = len(refined)
     curves = last["fsc_curves"]
@@ -448,7 +420,7 @@ def _write_products(_item: int, session_url: str, params: RefineMapParams, state
         resolution_angstrom=resolution["resolution_angstrom"],
         n_particles=len(refined),
     )
-    with run.store.product(_MAP).write(_STAGE, _VERSION, params, run.inputs) as attempt:
+    with store.product(_MAP).write(_STAGE, _VERSION, params, scratch.inputs) as attempt:
         for name in ("map", "half_1", "half_2", "mask"):
             attempt.write(name, last[name])
         attempt.write("fsc_curves", np.concatenate([frequency[None], curves]).astype(np.float32))

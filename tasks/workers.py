@@ -11,7 +11,7 @@ import os
 import resource
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Record, fingerprint
 from tasks.stores.ledger import STAGES, write_index
 from tasks.stores.location import StoreError, StoreWriteError
+from tasks.stores.scratch import Scratch
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,51 @@ def run_items(
                     submit()
         finally:
             client.cancel(list(running))
+
+
+def run_all(
+    function: Callable[..., Any],
+    items: Sequence[Item],
+    *arguments: Any,
+    label: Label,
+    name: str,
+    advance: Callable[[], None] | None = None,
+) -> None:
+    """Run ``function(item, *arguments)`` for every item, see `run_items`; raises the first reason why one ended."""
+    for _, result in run_items(function, items, *arguments, label=label, name=name, advance=advance or _no_step):
+        if isinstance(result, Exception):
+            raise result
+
+
+def run_blocks(
+    scratch: Scratch[Params],
+    make: Callable[..., None],
+    blocks: Mapping[str, Any],
+    *arguments: Any,
+    label: Label = "GPU",
+    advance: Callable[[], None] | None = None,
+) -> None:
+    """Make the scratch product of every block that is not there yet; raises what ends one of them.
+
+    On a worker ``make(block, scratch, attempt, *arguments)`` fills the product that ``blocks`` has the block under.
+    """
+    run_all(
+        _make_block, list(blocks.items()), scratch, make, *arguments,
+        label=label, name=scratch.stage, advance=advance,
+    )  # fmt: skip
+
+
+def _make_block(
+    item: tuple[str, Any], scratch: Scratch[Params], make: Callable[..., None], *arguments: Any
+) -> None:  # fmt: skip
+    name, block = item
+    if scratch.record(name) is None:
+        with scratch.write(name) as attempt:
+            make(block, scratch, attempt, *arguments)
+
+
+def _no_step() -> None:
+    """A stage of several passes counts passes in its progress bar, not their blocks."""
 
 
 def _result_of(future: Future, name: str, item: Any) -> Any:

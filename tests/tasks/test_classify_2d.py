@@ -82,7 +82,7 @@ def test_an_interrupted_run_continues_to_the_same_result(store, workers, particl
         classify_2d.fn(store.url, PARAMS)
     monkeypatch.setattr(stage._Run, "_update", finish)
     run = stage._Run(store, PARAMS)
-    assert run._product("iteration_005").is_current(run.fingerprint)
+    assert run.scratch.record("iteration_005")
     classify_2d.fn(store.url, PARAMS)
     continued = store.product("classes/2d").read()["class_average"]
     (store.location / "scratch").remove()
