@@ -16,7 +16,8 @@ from tasks.formats import FormatError
 from tasks.formats.image_file import ImageFile
 from tasks.formats.tiff import compressions, walk_pages
 
-_COMPRESSIONS = (65000, 65001, 65002)
+COMPRESSIONS = (65000, 65001, 65002)
+"""Codings of electron events, as TIFF numbers them."""
 _METADATA_TAG = 65001
 
 
@@ -52,7 +53,7 @@ class EerRendering:
 def is_eer(path: Path) -> bool:
     """Whether the first pages of a TIFF file hold electron events."""
     try:
-        return any(compression in _COMPRESSIONS for compression in islice(compressions(path), 2))
+        return any(compression in COMPRESSIONS for compression in islice(compressions(path), 2))
     except FormatError:
         return path.suffix.lower() == ".eer"
 
@@ -98,7 +99,7 @@ def open_eer(path: Path, rendering: EerRendering) -> ImageFile:
 
 def _event_pages(path: Path) -> list[tifffile.TiffPage]:
     """Pages with events; a sum image that some programs put first is left out."""
-    pages = [page for page in walk_pages(path) if int(page.compression) in _COMPRESSIONS]
+    pages = [page for page in walk_pages(path) if int(page.compression) in COMPRESSIONS]
     if not pages:
         raise FormatError(f"{path}: found no page with electron events; give a plain TIFF movie the suffix .tif")
     for i, page in enumerate(pages):

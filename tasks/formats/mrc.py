@@ -18,6 +18,8 @@ from tasks.formats.image_file import ImageFile
 _HEADER_BYTES = 1024
 _DTYPES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
 _OTHER_MODES = {3: "complex int16", 4: "complex float32", 101: "packed 4-bit"}
+_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 12: 16, 101: 4}
+"""Of a pixel, in each mode; a row of mode 101 ends on a whole byte."""
 _IMOD_STAMP = 1146047817
 """Word 39 of the header reads "IMOD"; then bit 0 of word 40 says whether the bytes of mode 0 are signed."""
 _IMOD_SLICE = slice(40, 48)
@@ -65,7 +67,32 @@ def open_mrc(path: Path) -> ImageFile:
     return ImageFile(path, "mrc", nz, (ny, nx), dtype.newbyteorder("="), pixel_size, frame)
 
 
+def stated_size(path: Path) -> tuple[int, int]:
+    """Number of frames, and of the bytes that the whole file has, as the header says; any mode of MRC2014 and IMOD."""
+    with path.open("rb") as file:
+        content = file.read(_HEADER_BYTES)
+    if len(content) < _HEADER_BYTES:
+        raise FormatError(
+            f"{path}: found {len(content)} bytes, expected an MRC header of {_HEADER_BYTES}; copy the file again"
+        )
+    _, header = _find_header(path, content)
+    nx, ny, nz, mode = (int(header[name]) for name in ("nx", "ny", "nz", "mode"))
+    return nz, _HEADER_BYTES + int(header["nsymbt"]) + -(-nx * _BITS[mode] // 8) * ny * nz
+
+
 def _parse_header(path: Path, content: bytes) -> tuple[Literal["<", ">"], np.void]:
+    """Byte order and header of a file whose mode is one that is read here."""
+    order, header = _find_header(path, content)
+    mode = int(header["mode"])
+    if mode in _OTHER_MODES:
+        raise FormatError(
+            f"{path}: found mode {mode} ({_OTHER_MODES[mode]}), expected one of {', '.join(map(str, _DTYPES))}; "
+            "convert the file, for instance with IMOD's newstack -mode"
+        )
+    return order, header
+
+
+def _find_header(path: Path, content: bytes) -> tuple[Literal["<", ">"], np.void]:
     """Byte order and header; the order is the one in which the mode makes sense."""
     found = {}
     orders: tuple[Literal["<", ">"], ...] = ("<", ">")
@@ -73,15 +100,7 @@ def _parse_header(path: Path, content: bytes) -> tuple[Literal["<", ">"], np.voi
         header = np.frombuffer(content, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order))[0]
         found[order] = header
         sizes = [int(header[name]) for name in ("nx", "ny", "nz")]
-        mode = int(header["mode"])
-        if not all(0 < n < 2**24 for n in sizes) or int(header["nsymbt"]) < 0:
-            continue
-        if mode in _OTHER_MODES:
-            raise FormatError(
-                f"{path}: found mode {mode} ({_OTHER_MODES[mode]}), expected one of {', '.join(map(str, _DTYPES))}; "
-                "convert the file, for instance with IMOD's newstack -mode"
-            )
-        if mode in _DTYPES:
+        if all(0 < n < 2**24 for n in sizes) and int(header["nsymbt"]) >= 0 and int(header["mode"]) in _BITS:
             return order, header
     sizes = [int(found["<"][name]) for name in ("nx", "ny", "nz", "mode")]
     raise FormatError(

@@ -81,6 +81,23 @@ def walk_pages(path: Path) -> list[tifffile.TiffPage]:
 
 def compressions(path: Path) -> Iterator[int]:
     """Compression of every page, in order; raises FormatError where a directory or a tag's value leaves the file."""
+    return (directory.compression for directory in directories(path))
+
+
+@dataclass(frozen=True)
+class Directory:
+    """What one directory says of its page, and where the page's pixels lie."""
+
+    compression: int
+    n_segments: int
+    """Strips or tiles that a page of its size has to have; 0 where a size is missing."""
+    offsets: tuple[int, ...]
+    """First byte of each strip or tile."""
+    byte_counts: tuple[int, ...]
+
+
+def directories(path: Path) -> Iterator[Directory]:
+    """Every directory in order, without its pixels; raises FormatError where one, or a tag's value, leaves the file."""
     n_bytes = path.stat().st_size
     with path.open("rb") as file:
         magic = file.read(16)
@@ -99,14 +116,14 @@ def compressions(path: Path) -> Iterator[int]:
                 raise FormatError(f"{path}: its directories form a circle at byte {offset}; copy the file again")
             seen.add(offset)
             file.seek(offset)
-            directory = _read_directory(file, order, layout, n_bytes)
-            if directory is None:
+            found = _read_directory(file, order, layout, n_bytes)
+            if found is None:
                 raise FormatError(
                     f"{path}: truncated: directory {len(seen)}, at byte {offset}, or what it points to lies outside "
                     f"the file's {n_bytes} bytes; copy the file again when it is complete"
                 )
-            compression, offset = directory
-            yield compression
+            directory, offset = found
+            yield directory
     if not seen:
         raise FormatError(f"{path}: found a TIFF header and no image; copy the file again when it is complete")
 
@@ -123,12 +140,17 @@ class _Layout:
 
 _CLASSIC = _Layout(first=4, count="H", offset="I")
 _BIG = _Layout(first=8, count="Q", offset="Q")
-_COMPRESSION_TAG = 259
+_COMPRESSION = 259
+_STRIPS = (273, 279)
+"""Tags of offsets and byte counts."""
+_TILES = (324, 325)
+_READ_TAGS = {256, 257, _COMPRESSION, 277, 278, 284, 322, 323, *_STRIPS, *_TILES}
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGER_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
-def _read_directory(file: BinaryIO, order: str, layout: _Layout, n_bytes: int) -> tuple[int, int] | None:
-    """Compression, and offset of the next directory (0: this is the last); None where it reaches beyond the file."""
+def _read_directory(file: BinaryIO, order: str, layout: _Layout, n_bytes: int) -> tuple[Directory, int] | None:
+    """The directory, and offset of the next one (0: this is the last); None where it reaches beyond the file."""
     head = file.read(struct.calcsize(order + layout.count))
     if len(head) < struct.calcsize(order + layout.count):
         return None
@@ -140,15 +162,40 @@ def _read_directory(file: BinaryIO, order: str, layout: _Layout, n_bytes: int) -
     content = file.read(n_entries * entry.size + offset_bytes)
     if len(content) < n_entries * entry.size + offset_bytes:
         return None
-    compression = 1
+    tags: dict[int, tuple[int, ...]] = {}
     for i in range(n_entries):
         code, kind, n_values, value = entry.unpack_from(content, i * entry.size)
-        if code == _COMPRESSION_TAG:
-            compression = struct.unpack_from(f"{order}H", content, i * entry.size + 4 + offset_bytes)[0]
         size = _TYPE_BYTES.get(kind, 1) * n_values
         if size > offset_bytes and value + size > n_bytes:
             return None
-    return int(compression), int(struct.unpack_from(order + layout.offset, content, n_entries * entry.size)[0])
+        if code in _READ_TAGS and kind in _INTEGER_TYPES:
+            start = i * entry.size + 4 + offset_bytes
+            if size > offset_bytes:
+                file.seek(value)
+                text, start = file.read(size), 0
+                if len(text) < size:
+                    return None
+            else:
+                text = content
+            tags[code] = struct.unpack_from(f"{order}{n_values}{_INTEGER_TYPES[kind]}", text, start)
+    following = struct.unpack_from(order + layout.offset, content, n_entries * entry.size)[0]
+    return _directory(tags), int(following)
+
+
+def _directory(tags: dict[int, tuple[int, ...]]) -> Directory:
+    def first(code: int, default: int) -> int:
+        return tags.get(code, (default,))[0]
+
+    width, length = first(256, 0), first(257, 0)
+    is_tiled = _TILES[0] in tags
+    if is_tiled:
+        n_segments = -(-width // max(1, first(322, width))) * -(-length // max(1, first(323, length)))
+    else:
+        n_segments = -(-length // max(1, min(length, first(278, length)))) if width else 0
+    if first(284, 1) == 2:  # each colour has segments of its own
+        n_segments *= first(277, 1)
+    offsets, byte_counts = (tags.get(code, ()) for code in (_TILES if is_tiled else _STRIPS))
+    return Directory(first(_COMPRESSION, 1), n_segments, offsets, byte_counts)
 
 
 def read_page(path: Path, page: tifffile.TiffPage, i: int) -> NDArray:
