@@ -1,0 +1,97 @@
+"""What the sections of a report share: the store, its ledger, and the pictures that were made."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tasks.plots import page
+from tasks.records.exposure import Exposure
+from tasks.report.words import value_words
+from tasks.stores.commit import Reader, Record
+from tasks.stores.ledger import Ledger
+from tasks.stores.location import StoreError
+from tasks.stores.session_store import SessionStore
+
+logger = logging.getLogger(__name__)
+
+
+SET_STAGES = (
+    ("classify_2d", "classes/2d"),
+    ("build_initial_map", "maps/initial"),
+    ("refine_map", "maps/refined"),
+    ("sharpen_map", "maps/sharpened"),
+)
+
+
+@dataclass
+class Contents:
+    """What the sections share, and the pictures they made."""
+
+    store: SessionStore
+    ledger: Ledger
+    max_exposures: int
+    max_classes: int
+    thumbnail_px: int
+    low_pass_angstrom: float
+    pictures: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    """Name -> PNG and description; the artifacts."""
+    cards: list[str] = field(default_factory=list)
+    """Markdown of the exposures; one artifact."""
+
+    def show(self, name: str, content: bytes, alt: str, caption: str = "") -> str:
+        self.pictures[name] = (content, alt)
+        return page.picture(content, alt, caption)
+
+    def record(self, address: str) -> Record | None:
+        """The record of a product that is done, None otherwise or where it cannot be read."""
+        try:
+            record = self.store.product(address).record()
+        except StoreError as error:
+            logger.warning("report_session: %s", error)
+            return None
+        return record if record is not None and record.state == "done" else None
+
+    def read(self, address: str) -> Reader | None:
+        if self.record(address) is None:
+            return None
+        try:
+            return self.store.product(address).read()
+        except StoreError as error:
+            logger.warning("report_session: %s", error)
+            return None
+
+
+def array_of(reader: Reader | None, name: str) -> NDArray | None:
+    return reader[name] if reader is not None and name in reader else None
+
+
+def exposure_of(contents: Contents, exposure_id: str) -> Exposure | None:
+    record = contents.record(f"exposures/{exposure_id}/import_session")
+    if record is None:
+        return None
+    try:
+        return Exposure.model_validate(record.details.get("exposure"))
+    except ValidationError:
+        logger.warning("report_session: exposure %s: its import record describes no exposure", exposure_id)
+        return None
+
+
+def has_movies(contents: Contents) -> bool:
+    """Whether the first exposure that was imported is a movie; true while nothing is known."""
+    imported = (exposure_of(contents, line.exposure) for line in contents.ledger.lines)
+    first = next((exposure for exposure in imported if exposure is not None), None)
+    return first is None or first.kind == "movie"
+
+
+def figures_line(record: Record | None, before: str = "") -> str:
+    """The figures of a product in a line, as its stage named them."""
+    if record is None or not record.figures:
+        return ""
+    told = (
+        f"{name.replace('_', ' ')} {value_words(value)}" for name, value in record.figures.items() if value is not None
+    )
+    return page.paragraph(before + " · ".join(told), "meta")

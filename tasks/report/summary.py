@@ -1,0 +1,140 @@
+"""Head and summary: what an operator reads first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from html import escape
+
+import numpy as np
+
+from tasks.plots import page
+from tasks.report.contents import SET_STAGES, Contents, has_movies
+from tasks.report.maps import best_map, resolution_of
+from tasks.report.outcomes import SERIES, TONES, outcome_of, values_of
+from tasks.report.words import number_words, plural, time_words
+from tasks.stores.commit import software_version
+from tasks.stores.ledger import STAGES
+
+
+def header(contents: Contents) -> str:
+    session = contents.store.session
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        '<p class="kicker">Vitriflow session report</p>'
+        f"<h1>{escape(session.name)}</h1>"
+        f'<p class="verdict">{escape(verdict(contents))}</p>'
+        f'<p class="meta">Session of {escape(time_words(session.created_at))} · {escape(contents.store.url)} · '
+        f"report of {made} by {escape(software_version())}</p>"
+    )
+
+
+def verdict(contents: Contents) -> str:
+    lines = contents.ledger.lines
+    if not lines:
+        return "No exposure has been seen yet."
+    counts = Counter(outcome_of(line) for line in lines)
+    words = [f"{counts['in use']} of {plural(len(lines), 'exposure')} in use"]
+    lost = [f"{counts[outcome]} {outcome}" for outcome in TONES if outcome != "in use" and counts[outcome]]
+    if lost:
+        words[0] += f" ({', '.join(lost)})"
+    best = best_map(contents)
+    resolution = resolution_of(best[1]) if best else None
+    if best and resolution:
+        words.append(f"a map at {resolution:.2f} Å")
+    elif best:
+        words.append("a map without a resolution estimate")
+    else:
+        words.append("no refined map yet")
+    return "; ".join(words) + "."
+
+
+def summary(contents: Contents) -> str:
+    ledger = contents.ledger
+    counts = Counter(outcome_of(line) for line in ledger.lines)
+    n_seen = len(ledger.lines)
+    share = counts["in use"] / n_seen if n_seen else 0.0
+    tiles = [
+        page.tile("Exposures seen", str(n_seen)),
+        page.tile("in use", str(counts["in use"]), f"{100 * share:.0f} %", _tone(share)),
+    ]
+    for outcome, note in (
+        ("rejected", "by curation"),
+        ("skipped", "nothing to do"),
+        ("failed", "in a stage"),
+        ("quarantined", "unreadable files"),
+    ):
+        if counts[outcome] or outcome != "skipped":
+            tiles.append(page.tile(outcome, str(counts[outcome]), note, TONES[outcome] if counts[outcome] else "plain"))
+    science = []
+    best = best_map(contents)
+    if best:
+        resolution = resolution_of(best[1])
+        details = best[1].details.get("density_map", {})
+        note = f"{best[0]}, symmetry {details.get('symmetry', '?')}"
+        science.append(page.tile("Resolution", f"{resolution:.2f} Å" if resolution else "unknown", note, "good"))
+    else:
+        science.append(page.tile("Resolution", "–", "no map yet"))
+    science.append(_particle_tile(contents))
+    accepted = [line for line in ledger.lines if line.state == "done"]
+    for one in SERIES:
+        values = values_of(accepted, one)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = np.percentile(values, [5, 95])
+            science.append(
+                page.tile(
+                    f"{one.title}, median",
+                    f"{np.median(values):{one.format}} {one.unit}".strip(),
+                    f"most: {low:{one.format}} to {high:{one.format}}",
+                )
+            )
+    parts = " + ".join(f"{counts[outcome]} {outcome}" for outcome in TONES)
+    balance = f"The ledger balances: {n_seen} seen = {parts}."
+    return page.section(
+        "summary", "Summary", page.grid(tiles, "tiles"), page.grid(science, "tiles"), _steps(contents),
+        page.paragraph(balance, "note"),
+    )  # fmt: skip
+
+
+def _tone(share: float) -> page.Tone:
+    return "good" if share >= 0.8 else "warn" if share >= 0.5 else "bad"
+
+
+def _particle_tile(contents: Contents) -> str:
+    """How many particles the last set has, and how many those before it had."""
+    counts = []
+    for name in ("refined", "selected", "extracted"):
+        n = _n_particles(contents, name)
+        if n is not None:
+            counts.append((name, n))
+    if not counts:
+        return page.tile("Particles", "–", "not yet")
+    name, n = counts[0]
+    earlier = ", ".join(f"{number_words(m)} {other}" for other, m in counts[1:])
+    return page.tile("Particles", number_words(n), f"{name}; {earlier}" if earlier else name)
+
+
+def _n_particles(contents: Contents, name: str) -> int | None:
+    reader = contents.read(f"particles/{name}")
+    if reader is None or "exposure" not in reader:
+        return None
+    return int(reader.shape("exposure")[0])
+
+
+def _steps(contents: Contents) -> str:
+    """The stages in order and how far each of them came."""
+    reached: Counter[str] = Counter()
+    for line in contents.ledger.lines:
+        n = STAGES.index(line.stage) + (line.state == "done")
+        reached.update(STAGES[:n])
+    stages = [stage for stage in STAGES if stage != "correct_motion" or has_movies(contents)]
+    items = [(stage, f"{reached[stage]}" if reached[stage] else "") for stage in stages]
+    items += [(stage, "done" if contents.record(address) else "") for stage, address in SET_STAGES]
+    listed = "".join(
+        f"<li>{escape(name.replace('_', ' '))} <b>{escape(state)}</b></li>"
+        if state
+        else f'<li class="todo">{escape(name.replace("_", " "))}, not yet</li>'
+        for name, state in items
+    )
+    return f'<ol class="steps" aria-label="Stages">{listed}</ol>'
