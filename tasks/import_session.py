@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, model_validator
 
-from kernels.movies.gain import Flip, agreements, orient
+from kernels.movies.gain import Flip
 from kernels.optics import Optics
 from tasks.formats import FormatError
-from tasks.formats.eer import EerRendering, count_raw_frames
-from tasks.formats.gain import GainMeaning, fit_gain_to_eer, is_divisor_for, read_defects, read_gain
-from tasks.formats.image_file import ImageFile, checked_frames
-from tasks.formats.images import SUFFIXES, open_image
+from tasks.formats.exposure_file import (
+    FileParams,
+    check_frame_count,
+    describe_exposure,
+    exposure_figures,
+    has_eer_suffix,
+    open_exposure,
+)
+from tasks.formats.gain import GainMeaning
+from tasks.formats.gain_orientation import (
+    GainParams,
+    GivenGain,
+    check_gain_agreement,
+    check_gain_shape,
+    compared_part,
+    read_oriented_gain,
+)
+from tasks.formats.image_file import checked_frames
+from tasks.formats.images import SUFFIXES
 from tasks.records.exposure import Exposure
 from tasks.records.session import StageParams, StageReport
+from tasks.stores import session_gain
 from tasks.stores.commit import Attempt, Figure, Product, Record, fingerprint
+from tasks.stores.file_identity import content_hash, id_by_content, id_by_path
 from tasks.stores.file_index import FileIndex, SourceFile
 from tasks.stores.ledger import write_index
 from tasks.stores.location import StoreWriteError
+from tasks.stores.session_gain import SessionGain, write_gain
 from tasks.stores.session_store import SessionStore
 from tasks.workers import require_workers, run_items, stage_usage
 
@@ -39,21 +54,8 @@ logger = logging.getLogger(__name__)
 
 _STAGE = "import_session"
 _VERSION = 1
-_GAIN = "session/gain"
-_HASH_BLOCK_BYTES = 4 * 1024 * 1024
 _DEFAULT_EER_FRACTIONS = 40
-
-_COMPARED_PX = 512
-"""Side of the part of frames and gain that is compared."""
-_CLEAR_AGREEMENT = 0.05
-"""Correlation from which counts speak for a gain: 25 times the noise of the compared part."""
 _PIXEL_SIZE_TOLERANCE = 0.03
-_CLEARLY_BETTER = 2.0
-"""Times the agreement of the orientation given; columns of a detector agree with their mirror image in part."""
-_FLIPS: tuple[Flip, ...] = ("none", "vertical")
-"""With four rotations they make all eight orientations."""
-
-Shape = tuple[int, int]
 
 
 class ImportSessionParams(StageParams):
@@ -105,41 +107,6 @@ class ImportSessionParams(StageParams):
         if self.kind == "micrographs" and (self.gain is not None or self.defects is not None):
             raise ValueError("a gain or defects are given for micrographs; they belong to movies, leave them out")
         return self
-
-
-class _FileParams(StageParams):
-    """The parameters that a file's product depends on."""
-
-    kind: Literal["movies", "micrographs"]
-    optics: Optics
-    """With the pixel size in the file."""
-    dose_per_frame: float | None
-    total_dose: float | None
-    pre_exposure: float
-    expected_frames: int | None
-    eer_upsampling: int
-    eer_fractions: int | None
-    eer_dose_per_fraction: float | None
-
-
-@dataclass(frozen=True)
-class _SessionGain:
-    """What ``session/gain`` holds."""
-
-    shape: Shape
-    fingerprint: str
-
-
-class _GainParams(StageParams):
-    """The parameters that the session's gain depends on."""
-
-    meaning: GainMeaning
-    rotation_deg: int
-    flip: Flip
-    upsampling: int
-    is_for_eer: bool
-    frame_shape: tuple[int, int] | None
-    """(y, x) of the frames of the first file, where gain or defects cannot do without."""
 
 
 @task(name="import_session", cache_policy=NO_CACHE)
@@ -231,11 +198,11 @@ def _warn_of_folder(error: OSError) -> None:
     logger.warning("%s: the folder %s cannot be read (%s); check permissions", _STAGE, error.filename, error.strerror)
 
 
-def _file_params(path: str, params: ImportSessionParams) -> _FileParams:
+def _file_params(path: str, params: ImportSessionParams) -> FileParams:
     """What matters for this file; EER's parameters only for EER, so that changing them leaves other files alone."""
-    is_eer = _is_eer(path)
+    is_eer = has_eer_suffix(path)
     is_by_dose = params.eer_dose_per_fraction is not None
-    return _FileParams(
+    return FileParams(
         kind=params.kind,
         optics=Optics(
             params.voltage_kv, params.spherical_aberration_mm, params.amplitude_contrast, params.pixel_size_angstrom
@@ -250,18 +217,14 @@ def _file_params(path: str, params: ImportSessionParams) -> _FileParams:
     )
 
 
-def _is_eer(path: str) -> bool:
-    return path.lower().endswith(".eer")
-
-
 # the gain, once a session
 
 
 def _import_gain(
     store: SessionStore, index: FileIndex, files: list[SourceFile], params: ImportSessionParams
-) -> _SessionGain | None:
+) -> SessionGain | None:
     """Bring ``session/gain`` up to date; None where there is none to compare frames with."""
-    product = store.product(_GAIN)
+    product = store.product(session_gain.ADDRESS)
     if params.gain is None and params.defects is None:
         record = product.record()
         if record is not None and record.details.get("shape"):  # there was one: now there is none
@@ -276,32 +239,29 @@ def _import_gain(
         for name, path in (("gain", params.gain), ("defects", params.defects))
         if path is not None
     }
-    is_for_eer = any(_is_eer(file.path) for file in files)
-    gain_params = _GainParams(
+    is_for_eer = any(has_eer_suffix(file.path) for file in files)
+    gain_params = GainParams(
         meaning=params.gain_meaning, rotation_deg=params.gain_rotation_deg, flip=params.gain_flip,
         upsampling=params.eer_upsampling if is_for_eer else 1, is_for_eer=is_for_eer,
         frame_shape=shape if is_for_eer or params.gain is None else None,
     )  # fmt: skip
     if not product.is_current(fingerprint(_STAGE, _VERSION, gain_params, inputs)):
         for _, result in run_items(
-            _make_gain, [_GAIN], store.url, gain_params, params.gain, params.defects, inputs,
+            _make_gain, [session_gain.ADDRESS], store.url, gain_params, params.gain, params.defects, inputs,
             label="CPU", name="import_gain",
         ):  # fmt: skip
             if isinstance(result, StoreWriteError):
                 raise result
             if result is not None:
                 raise FormatError(str(result))
-    record = product.record()
-    assert record is not None
-    n_y, n_x = record.details["shape"]
-    return _SessionGain((int(n_y), int(n_x)), record.fingerprint)
+    return session_gain.session_gain(store)
 
 
-def _frame_shape(files: list[SourceFile], params: ImportSessionParams) -> Shape | None:
+def _frame_shape(files: list[SourceFile], params: ImportSessionParams) -> tuple[int, int] | None:
     """Shape of the first file that opens."""
     for file in files:
         try:
-            return _open(Path(file.path), _file_params(file.path, params)).shape
+            return open_exposure(Path(file.path), _file_params(file.path, params)).shape
         except (FormatError, OSError):
             continue
     return None
@@ -312,7 +272,7 @@ def _hash_reference(index: FileIndex, path: Path, name: str) -> str:
         status = path.stat()
         file = index.recall(SourceFile(str(path.absolute()), status.st_size, status.st_mtime_ns))
         if not file.content_hash:
-            file = replace(file, content_hash=_content_hash(path))
+            file = replace(file, content_hash=content_hash(path))
             index.remember(file)
     except OSError as error:
         raise FormatError(
@@ -322,41 +282,24 @@ def _hash_reference(index: FileIndex, path: Path, name: str) -> str:
 
 
 def _make_gain(
-    address: str, session_url: str, params: _GainParams, gain_path: str | None, defects_path: str | None,
+    address: str, session_url: str, params: GainParams, gain_path: str | None, defects_path: str | None,
     inputs: dict[str, str],
 ) -> str | None:  # fmt: skip
     """Write the session's gain and defects, in the orientation of the frames; returns what is wrong with them."""
     product = SessionStore.open(session_url).product(address)
     try:
         with product.write(_STAGE, _VERSION, params, inputs) as attempt:
-            _write_gain(attempt, params, gain_path, defects_path)
+            write_gain(attempt, *read_oriented_gain(params, gain_path, defects_path))
     except FormatError as error:
         return str(error)
     return None
-
-
-def _write_gain(attempt: Attempt, params: _GainParams, gain_path: str | None, defects_path: str | None) -> None:
-    is_defect = np.zeros(params.frame_shape or (0, 0), np.uint8)
-    if gain_path is not None:
-        read = read_gain(Path(gain_path), params.meaning, params.is_for_eer)
-        gain = orient(torch.from_numpy(read), params.rotation_deg, params.flip).contiguous().numpy()
-        if params.frame_shape is not None:
-            gain = fit_gain_to_eer(gain, params.frame_shape, params.upsampling)
-        attempt.write("gain", gain)
-        is_defect = (gain <= 0).astype(np.uint8)
-    shape = (int(is_defect.shape[0]), int(is_defect.shape[1]))
-    if defects_path is not None:
-        is_defect |= read_defects(Path(defects_path), shape, params.upsampling)
-    attempt.write("is_defect", is_defect)
-    attempt.figures = {"n_defects": int(is_defect.sum())}
-    attempt.details = {"shape": shape, "is_gain_given": gain_path is not None}
 
 
 # the files, one item each
 
 
 def _settled_records(
-    store: SessionStore, files: list[SourceFile], params: ImportSessionParams, gain: _SessionGain | None
+    store: SessionStore, files: list[SourceFile], params: ImportSessionParams, gain: SessionGain | None
 ) -> dict[str, Record]:
     """Records that are of this content, these parameters and this gain, where no second try would help."""
     records = {file.exposure_id: _product(store, file).record() for file in files}
@@ -368,20 +311,20 @@ def _settled_records(
     }
 
 
-def _is_current(record: Record, file: SourceFile, params: _FileParams, gain: _SessionGain | None) -> bool:
+def _is_current(record: Record, file: SourceFile, params: FileParams, gain: SessionGain | None) -> bool:
     if record.state == "done":
         is_checked = gain is None or record.details.get("checked_gain") == gain.fingerprint
         return is_checked and record.fingerprint == fingerprint(_STAGE, _VERSION, params, _inputs(file))
     return record.state != "failed" and record.fingerprint == fingerprint(_STAGE, _VERSION, params, _inputs(file, gain))
 
 
-def _inputs(file: SourceFile, gain: _SessionGain | None = None) -> dict[str, str]:
+def _inputs(file: SourceFile, gain: SessionGain | None = None) -> dict[str, str]:
     """What a fingerprint is made of besides parameters; the gain only where it may be the reason of a failure."""
-    return {"file": file.content_hash} | ({_GAIN: gain.fingerprint} if gain is not None else {})
+    return {"file": file.content_hash} | ({session_gain.ADDRESS: gain.fingerprint} if gain is not None else {})
 
 
 def _import_files(
-    store: SessionStore, files: list[SourceFile], params: ImportSessionParams, gain: _SessionGain | None
+    store: SessionStore, files: list[SourceFile], params: ImportSessionParams, gain: SessionGain | None
 ) -> Iterator[tuple[SourceFile, bool]]:
     """Import on the workers; yields each file with its id, and whether it was read into the store now."""
     if not files:
@@ -390,7 +333,7 @@ def _import_files(
         if isinstance(result, StoreWriteError):
             raise result
         if isinstance(result, Exception):  # the worker died with the file: nobody else could record it
-            lost = replace(file, exposure_id=_id_by_path(file))
+            lost = replace(file, exposure_id=id_by_path(file.path))
             _product(store, lost).put_outcome(
                 "failed", str(result), _STAGE, _VERSION, _file_params(file.path, params), _inputs(lost, gain)
             )
@@ -400,15 +343,15 @@ def _import_files(
 
 
 def _import_file(
-    file: SourceFile, session_url: str, params: ImportSessionParams, gain: _SessionGain | None
+    file: SourceFile, session_url: str, params: ImportSessionParams, gain: SessionGain | None
 ) -> tuple[SourceFile, bool]:
     """One file on its worker: its product, or a record that says why there is none."""
     store = SessionStore.open(session_url)
     file_params = _file_params(file.path, params)
     try:
         if not file.content_hash:
-            file = replace(file, content_hash=_content_hash(Path(file.path)))
-            file = replace(file, exposure_id=_id_by_content(file))
+            file = replace(file, content_hash=content_hash(Path(file.path)))
+            file = replace(file, exposure_id=id_by_content(file.path, file.content_hash))
         product = _product(store, file)
         record = product.record()
         if record is not None and _is_current(record, file, file_params, gain):
@@ -438,7 +381,7 @@ def _import_file(
         logger.error("%s %s: %s", _STAGE, file.path, traceback.format_exc())
         state, reason = "failed", f"{file.path}: {type(error).__name__}: {error}"
     if not file.content_hash:
-        file = replace(file, exposure_id=_id_by_path(file))
+        file = replace(file, exposure_id=id_by_path(file.path))
     _product(store, file).put_outcome(
         "quarantined" if state == "quarantined" else "failed",
         reason, _STAGE, _VERSION, file_params, _inputs(file, gain),
@@ -459,88 +402,28 @@ def _product(store: SessionStore, file: SourceFile) -> Product:
     return store.exposure_product(file.exposure_id, _STAGE)
 
 
-def _content_hash(path: Path) -> str:
-    """BLAKE2b of the file, read in blocks."""
-    digest = hashlib.blake2b(digest_size=32)
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _id_by_content(file: SourceFile) -> str:
-    return f"{_stem(file)}-{file.content_hash[:8]}"
-
-
-def _id_by_path(file: SourceFile) -> str:
-    """For a file that could not be read."""
-    return f"{_stem(file)}-{hashlib.blake2b(file.path.encode(errors='replace'), digest_size=4).hexdigest()}"
-
-
-def _stem(file: SourceFile) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(file.path).stem).lstrip("._-")[:80] or "exposure"
-
-
-def _open(path: Path, params: _FileParams) -> ImageFile:
-    rendering = None
-    if _is_eer(str(path)):
-        n_fractions, per_fraction = params.eer_fractions, None
-        if params.eer_dose_per_fraction is not None:
-            dose = _dose_of_raw_frame(params, count_raw_frames(path))
-            assert dose is not None  # checked with the parameters
-            per_fraction = max(1, round(params.eer_dose_per_fraction / dose)) if dose > 0 else 1
-        rendering = EerRendering(params.eer_upsampling, n_fractions, per_fraction)
-    return open_image(path, rendering)
-
-
-def _dose_of_raw_frame(params: _FileParams, n_raw_frames: int) -> float | None:
-    """e⁻/Å² in a frame as the file has them."""
-    return params.dose_per_frame if params.total_dose is None else params.total_dose / n_raw_frames
-
-
 def _read(
-    store: SessionStore, file: SourceFile, session: ImportSessionParams, gain: _SessionGain | None
+    store: SessionStore, file: SourceFile, session: ImportSessionParams, gain: SessionGain | None
 ) -> tuple[NDArray, Exposure, dict[str, Figure]]:
     """(frame, y, x) checked frames of one file, and what is known of it."""
-    path, params = Path(file.path), _file_params(file.path, session)
-    image = _open(path, params)
-    n_raw_frames = image.n_raw_frames or image.n_frames
-    _check_frame_count(path, image, params)
-    if gain is not None and image.shape != gain.shape:
-        raise FormatError(_gain_advice(file, image.shape, gain.shape, session.gain_rotation_deg))
+    params = _file_params(file.path, session)
+    image = open_exposure(Path(file.path), params)
+    check_frame_count(image, params)
+    if gain is not None:
+        check_gain_shape(file.exposure_id, image.shape, gain.shape, session.gain_rotation_deg)
     frames = checked_frames(image)
     agreement = None
     if gain is not None:
         agreement = _check_gain(store, file, session, gain, image.shape, lambda part: frames[part])
-    dose = _dose_of_raw_frame(params, n_raw_frames)
-    if dose is not None and image.n_raw_frames:
-        dose *= image.raw_frames_per_frame
-    optics = replace(params.optics, pixel_size_angstrom=params.optics.pixel_size_angstrom / params.eer_upsampling)
-    exposure = Exposure(
-        id=file.exposure_id, name=path.name, source=file.path, content_hash=file.content_hash,
-        kind="movie" if params.kind == "movies" else "micrograph", n_frames=image.n_frames, shape=image.shape,
-        optics=optics, dose_per_frame=dose, pre_exposure=params.pre_exposure,
-    )  # fmt: skip
-    figures: dict[str, Figure] = {
-        "n_frames": image.n_frames,
-        "n_y": image.shape[0],
-        "n_x": image.shape[1],
-        "mean_counts_per_frame": float(frames.mean(dtype=np.float64)),
-        "dose_per_frame": dose,
-        "total_dose": None if dose is None else dose * image.n_frames,
-        "format": image.format,
-        "pixel_size_in_file_angstrom": image.pixel_size_angstrom,
-    }
+    exposure = describe_exposure(image, params, file.exposure_id, file.content_hash)
+    figures = exposure_figures(image, exposure, frames)
     if agreement is not None:
         figures["gain_agreement"] = round(agreement, 4)
-    if image.n_raw_frames:
-        figures["eer_frames_per_fraction"] = image.raw_frames_per_frame
-        figures["eer_frames_left_out"] = image.n_raw_frames - image.raw_frames_per_frame * image.n_frames
     return frames, exposure, figures
 
 
 def _write(
-    attempt: Attempt, frames: NDArray, exposure: Exposure, figures: dict[str, Figure], gain: _SessionGain | None
+    attempt: Attempt, frames: NDArray, exposure: Exposure, figures: dict[str, Figure], gain: SessionGain | None
 ) -> None:
     if exposure.kind == "movie":
         attempt.write("frames", frames)
@@ -553,81 +436,19 @@ def _write(
     }
 
 
-def _check_frame_count(path: Path, image: ImageFile, params: _FileParams) -> None:
-    found = image.n_raw_frames or image.n_frames
-    if params.expected_frames is not None and found != params.expected_frames:
-        raise FormatError(
-            f"{path}: found {found} frames, expected {params.expected_frames}; copy the file again if it was cut off, "
-            "or correct `expected_frames`"
-        )
-    if params.kind == "movies" and found == 1:
-        raise FormatError(
-            f"{path}: found 1 frame, expected a movie; set `kind: micrographs` if it is a sum, or give it as `gain` "
-            "if it is a gain reference"
-        )
-    if params.kind == "micrographs" and image.n_frames > 1:
-        raise FormatError(f"{path}: found {image.n_frames} frames, expected a micrograph; set `kind: movies`")
-
-
-def _gain_advice(file: SourceFile, shape: Shape, gain_shape: Shape, rotation_deg: int) -> str:
-    message = f"exposure {file.exposure_id}: the gain reference is {gain_shape} but its frames are {shape}"
-    if shape == gain_shape[::-1]:
-        angle = (rotation_deg + 90) % 360
-        return (
-            f"{message}; set `gain_rotation_deg: {angle}` (or {(angle + 180) % 360}, or a flip with it) in the recipe"
-        )
-    return f"{message}; give the gain reference of this detector and mode, not binned otherwise than the frames"
-
-
 def _check_gain(
-    store: SessionStore, file: SourceFile, params: ImportSessionParams, gain: _SessionGain, shape: Shape,
+    store: SessionStore, file: SourceFile, params: ImportSessionParams, gain: SessionGain, shape: tuple[int, int],
     frames: Callable[[tuple[slice, ...]], NDArray],
 ) -> float | None:  # fmt: skip
-    """Agreement of the counts with the gain as given; FormatError where they speak for another orientation or meaning.
-
-    Compared in the middle of the detector. Counts that were corrected before, or are too few, speak for none. None
-    where there are only defects.
-    """
-    if shape != gain.shape:
-        raise FormatError(_gain_advice(file, shape, gain.shape, params.gain_rotation_deg))
-    reader = store.product(_GAIN).read()
-    if "gain" not in reader:
+    """Agreement of counts and gain, None where there are only defects; FormatError where they contradict each other."""
+    check_gain_shape(file.exposure_id, shape, gain.shape, params.gain_rotation_deg)
+    part = compared_part(shape)
+    factor = session_gain.gain_part(store, part)
+    if factor is None:
         return None
-    middle = tuple(slice(margin, n - margin) for n in shape for margin in [max(0, (n - _COMPARED_PX) // 2)])
-    factor = torch.from_numpy(reader.slice("gain", middle))
-    mean = torch.from_numpy(frames((slice(None), *middle)).mean(axis=0, dtype=np.float32))
-    found = agreements(mean, factor)
-    given = found[0, "none"]
-    clear = max(_CLEAR_AGREEMENT, 8 / mean.numel() ** 0.5)
-    if given < -clear:
-        is_divisor = is_divisor_for(Path(params.gain or ""), params.gain_meaning, _is_eer(file.path))
-        other = "multiply" if is_divisor else "divide"
-        raise FormatError(
-            f"exposure {file.exposure_id}: its counts are high where the gain makes them higher (correlation "
-            f"{-given:.2f}); set `gain_meaning: {other}` in the recipe"
-        )
-    is_square = shape[0] == shape[1]
-    best, (rotation, flip) = max((value, other) for other, value in found.items() if is_square or other[0] % 180 == 0)
-    if best > clear and best > _CLEARLY_BETTER * given:
-        angle, mirror = _settings_for(params, rotation, flip)
-        raise FormatError(
-            f"exposure {file.exposure_id}: its counts agree with the gain in another orientation (correlation "
-            f"{best:.2f}), not in the one given ({given:.2f}); set `gain_rotation_deg: {angle}` and "
-            f"`gain_flip: {mirror}` in the recipe"
-        )
-    return given
-
-
-def _settings_for(params: ImportSessionParams, rotation_deg: int, flip: Flip) -> tuple[int, Flip]:
-    """Rotation and flip of the file that equal those of ``params`` followed by the given ones."""
-    corners = torch.arange(4).reshape(2, 2)
-    wanted = orient(orient(corners, params.gain_rotation_deg, params.gain_flip), rotation_deg, flip)
-    return next(
-        (angle, mirror)
-        for mirror in _FLIPS
-        for angle in (0, 90, 180, 270)
-        if torch.equal(orient(corners, angle, mirror), wanted)
-    )
+    given = GivenGain(params.gain, params.gain_meaning, params.gain_rotation_deg, params.gain_flip)
+    counts = frames((slice(None), *part))
+    return check_gain_agreement(file.exposure_id, counts, factor, shape, given, has_eer_suffix(file.path))
 
 
 # the ledger: one entry a file
@@ -651,14 +472,14 @@ def _set_duplicates_aside(
         )
         result.append(first)
         for file in others:
-            own = _id_by_content(file)
-            own = own if own != first.exposure_id else f"{own}-{_id_by_path(file)[-4:]}"
+            own = id_by_content(file.path, file.content_hash)
+            own = own if own != first.exposure_id else f"{own}-{id_by_path(file.path)[-4:]}"
             result.append(index.set_aside(file, own, first.exposure_id))
             _skip_duplicate(_product(store, result[-1]), result[-1], first, _file_params(file.path, params))
     return result
 
 
-def _skip_duplicate(product: Product, file: SourceFile, first: SourceFile, params: _FileParams) -> None:
+def _skip_duplicate(product: Product, file: SourceFile, first: SourceFile, params: FileParams) -> None:
     reason = f"same content as {first.path} ({first.exposure_id})"
     record = product.record()
     expected = fingerprint(_STAGE, _VERSION, params, _inputs(file))
