@@ -54,16 +54,7 @@ def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Reci
     changes
         ``{"refine_map.symmetry": "O"}``; values are read as YAML.
     """
-    file = Path(path)
-    if not file.is_file() and (RECIPES / f"{path}.yaml").exists():
-        file = RECIPES / f"{path}.yaml"
-    try:
-        content: dict[str, Any] = yaml.safe_load(file.read_text()) or {}
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise ValueError(f"recipe {path}: no such file; give a YAML file or one of {known}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"recipe {file}: not YAML ({error}); correct the file") from error
+    content = recipe_content(path)
     for name, text in (changes or {}).items():
         place = content
         *parents, last = name.split(".")
@@ -74,4 +65,18 @@ def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Reci
         return Recipe.model_validate(content)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
-        raise ValueError(f"recipe {file}: {found}") from error
+        raise ValueError(f"recipe {path}: {found}") from error
+
+
+def recipe_content(path: str | Path) -> dict[str, Any]:
+    """What a recipe's file says, which may lack what only a session knows."""
+    file = Path(path)
+    if not file.is_file() and (RECIPES / f"{path}.yaml").exists():
+        file = RECIPES / f"{path}.yaml"
+    try:
+        return yaml.safe_load(file.read_text()) or {}
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise ValueError(f"recipe {path}: no such file; give a YAML file or one of {known}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {file}: not YAML ({error}); correct the file") from error
