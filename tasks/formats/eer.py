@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from tasks.formats import FormatError
 from tasks.formats.image_file import ImageFile
-from tasks.formats.tiff import compressions, walk_pages
+from tasks.formats.tiff import compressions, directories, walk_pages
 
 COMPRESSIONS = (65000, 65001, 65002)
 """Codings of electron events, as TIFF numbers them."""
-_METADATA_TAG = 65001
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def open_eer(path: Path, rendering: EerRendering) -> ImageFile:
                 _add_events(path, number, bytes(stream), _bits_of(page), counts, shape, scale)
         return counts
 
-    pixel_size = _pixel_size(pages[0])
+    pixel_size = _pixel_size(path)
     return ImageFile(
         path, "eer", len(pages) // group, size, dtype, pixel_size / scale if pixel_size else None, frame,
         n_raw_frames=len(pages), raw_frames_per_frame=group,
@@ -161,15 +160,28 @@ def _fixed_width_events(stream: bytes, n_pixels: int) -> tuple[NDArray, NDArray]
     return pixel[:end][is_event], (codes[:end][is_event] >> 8) ^ 0b1010
 
 
-def _pixel_size(page: tifffile.TiffPage) -> float | None:
+def acquisition_metadata(path: Path) -> dict[str, str]:
+    """Items that the camera wrote into the first page with events: name -> text; empty where there are none.
+
+    Among them ``numberOfFrames``, ``exposureTime`` (s), ``totalDose`` (e⁻ per pixel), ``sensorPixelSize.width`` (m) and
+    ``timestamp``. They are XML whose declaration names the encoding ``utf - 8`` in some files, which no parser takes.
+    """
+    for directory in directories(path):
+        if directory.compression in COMPRESSIONS:
+            if directory.metadata is None:
+                return {}
+            with path.open("rb") as file:
+                file.seek(directory.metadata[0])
+                text = file.read(directory.metadata[1]).decode(errors="replace")
+            return dict(re.findall(r'<item name="([^"]+)"[^>]*>\s*([^<]*?)\s*</item>', text))
+    return {}
+
+
+def _pixel_size(path: Path) -> float | None:
     """Å at the specimen for a pixel of the detector, from the metadata (`sensorPixelSize`, in metres)."""
-    file = page.parent.filehandle
-    file.open()
+    text = acquisition_metadata(path).get("sensorPixelSize.width", "")
     try:
-        content = page.tags.valueof(_METADATA_TAG)
-    finally:
-        file.close()
-    text = content.decode(errors="replace") if isinstance(content, bytes) else str(content or "")
-    found = re.search(r'name="sensorPixelSize\.width"[^>]*>\s*([0-9.eE+-]+)', text)
-    size = float(found.group(1)) * 1e10 if found else 0.0
+        size = float(text) * 1e10
+    except ValueError:
+        return None
     return size if 0.05 <= size <= 100 else None

@@ -94,6 +94,8 @@ class Directory:
     offsets: tuple[int, ...]
     """First byte of each strip or tile."""
     byte_counts: tuple[int, ...]
+    metadata: tuple[int, int] | None
+    """First byte and length of the text in tag 65001, where cameras write what they know of an EER movie."""
 
 
 def directories(path: Path) -> Iterator[Directory]:
@@ -141,6 +143,7 @@ class _Layout:
 _CLASSIC = _Layout(first=4, count="H", offset="I")
 _BIG = _Layout(first=8, count="Q", offset="Q")
 _COMPRESSION = 259
+_METADATA = 65001
 _STRIPS = (273, 279)
 """Tags of offsets and byte counts."""
 _TILES = (324, 325)
@@ -163,11 +166,14 @@ def _read_directory(file: BinaryIO, order: str, layout: _Layout, n_bytes: int) -
     if len(content) < n_entries * entry.size + offset_bytes:
         return None
     tags: dict[int, tuple[int, ...]] = {}
+    metadata = None
     for i in range(n_entries):
         code, kind, n_values, value = entry.unpack_from(content, i * entry.size)
         size = _TYPE_BYTES.get(kind, 1) * n_values
         if size > offset_bytes and value + size > n_bytes:
             return None
+        if code == _METADATA and size > offset_bytes:
+            metadata = (value, size)
         if code in _READ_TAGS and kind in _INTEGER_TYPES:
             start = i * entry.size + 4 + offset_bytes
             if size > offset_bytes:
@@ -179,10 +185,10 @@ def _read_directory(file: BinaryIO, order: str, layout: _Layout, n_bytes: int) -
                 text = content
             tags[code] = struct.unpack_from(f"{order}{n_values}{_INTEGER_TYPES[kind]}", text, start)
     following = struct.unpack_from(order + layout.offset, content, n_entries * entry.size)[0]
-    return _directory(tags), int(following)
+    return _directory(tags, metadata), int(following)
 
 
-def _directory(tags: dict[int, tuple[int, ...]]) -> Directory:
+def _directory(tags: dict[int, tuple[int, ...]], metadata: tuple[int, int] | None) -> Directory:
     def first(code: int, default: int) -> int:
         return tags.get(code, (default,))[0]
 
@@ -195,7 +201,7 @@ def _directory(tags: dict[int, tuple[int, ...]]) -> Directory:
     if first(284, 1) == 2:  # each colour has segments of its own
         n_segments *= first(277, 1)
     offsets, byte_counts = (tags.get(code, ()) for code in (_TILES if is_tiled else _STRIPS))
-    return Directory(first(_COMPRESSION, 1), n_segments, offsets, byte_counts)
+    return Directory(first(_COMPRESSION, 1), n_segments, offsets, byte_counts, metadata)
 
 
 def read_page(path: Path, page: tifffile.TiffPage, i: int) -> NDArray:

@@ -23,14 +23,26 @@ RANDOM = np.random.default_rng(3)
 FRAMES = RANDOM.poisson(1.0, (5, 48, 40)).astype(np.uint8)
 
 
-def write_falcon_movie(path: Path, n_frames: int) -> None:
-    """An EER file by the encoder of the reader's own tests."""
+def write_falcon_movie(path: Path, n_frames: int, metadata: str = "") -> None:
+    """An EER file by the encoder of the reader's own tests, with one more item of metadata in every frame."""
     place = Path(__file__).with_name("test_formats_eer.py")
     specification = importlib.util.spec_from_file_location("eer_encoder", place)
     encoder = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(encoder)
     frames = [[(int(y), int(y), 1, 2) for y in RANDOM.choice(32, 6, replace=False)] for _ in range(n_frames)]
     encoder.write_eer(path, frames, (32, 32), pixel_size=0.7)
+    if metadata:
+        content = path.read_bytes()
+        old = content[content.index(b"<metadata>") : content.index(b"</metadata>") + 11]
+        new = f"<metadata>{metadata}</metadata>".encode().ljust(len(old))
+        assert len(new) == len(old)
+        path.write_bytes(content.replace(old, new))
+
+
+def write_motorola_movie(path: Path) -> None:
+    with tifffile.TiffWriter(path, byteorder=">") as file:
+        for frame in FRAMES:
+            file.write(frame, photometric="minisblack", metadata=None, contiguous=False, rowsperstrip=5)
 
 
 WRITERS = {
@@ -38,7 +50,7 @@ WRITERS = {
     "plain.tif": lambda path: write_tiff_movie(path, FRAMES, compression="none", rows_per_strip=48),
     "big.tif": lambda path: tifffile.imwrite(path, FRAMES, bigtiff=True, photometric="minisblack", metadata=None),
     "tiled.tif": lambda path: tifffile.imwrite(path, FRAMES, tile=(16, 16), photometric="minisblack", metadata=None),
-    "motorola.tif": lambda path: tifffile.imwrite(path, FRAMES, byteorder=">", photometric="minisblack", metadata=None),
+    "motorola.tif": lambda path: write_motorola_movie(path),
     "movie.mrc": lambda path: write_mrc(path, FRAMES, 0.8, is_stack=True),
     "half.mrcs": lambda path: write_mrc(path, FRAMES.astype(np.float16), 0.8, is_stack=True),
     "movie.eer": lambda path: write_falcon_movie(path, 5),
@@ -151,6 +163,15 @@ def test_an_eer_file_without_events_is_not_a_movie(tmp_path):
     write_tiff_movie(tmp_path / "sum.tif", FRAMES[:1])
     (tmp_path / "sum.tif").rename(tmp_path / "sum.eer")
     assert "no page with electron events" in inspect(tmp_path / "sum.eer").reason
+
+
+def test_an_eer_file_with_fewer_frames_than_its_metadata_promise_is_not_whole(tmp_path):
+    """Its writer adds frame after frame, and every one of them names the number of the end."""
+    path = tmp_path / "movie.eer"
+    write_falcon_movie(path, 3, '<item name="numberOfFrames">4</item>')
+    assert "found 3 frames of the detector, its metadata say 4" in inspect(path).reason
+    write_falcon_movie(path, 4, '<item name="numberOfFrames">4</item>')
+    assert inspect(path).n_frames == 4
 
 
 def test_an_unknown_suffix_is_an_error_by_name(tmp_path):
