@@ -101,6 +101,8 @@ class Attempt:
         self._group = group
         self.figures: dict[str, Figure] = {}
         self.details: dict[str, Any] = {}
+        self.record: Record | None = None
+        """The commit record, once the block has ended."""
 
     def write(self, name: str, values: NDArray) -> None:
         """Write a whole array in one assignment; layout, codec and unit come from the layout table."""
@@ -268,7 +270,7 @@ class Product:
         except BaseException:
             location.remove()
             raise
-        self._put(
+        attempt.record = self._put(
             Record(
                 state="done", stage=stage, stage_version=stage_version,
                 fingerprint=fingerprint(stage, stage_version, params, inputs),
@@ -280,23 +282,25 @@ class Product:
 
     def put_outcome(
         self, state: State, reason: str, stage: str, stage_version: int, params: BaseModel, inputs: Mapping[str, str],
-        figures: Mapping[str, Figure] | None = None,
-    ) -> None:  # fmt: skip
+        figures: Mapping[str, Figure] | None = None, details: Mapping[str, Any] | None = None,
+    ) -> Record:  # fmt: skip
         """Record that this item failed, was skipped or quarantined; no product is named."""
-        self._put(
+        return self._put(
             Record(
                 state=state, reason=reason, stage=stage, stage_version=stage_version,
                 fingerprint=fingerprint(stage, stage_version, params, inputs),
                 params=params.model_dump(mode="json"), inputs=dict(inputs), figures=dict(figures or {}),
+                details=dict(details or {}),
             )
         )  # fmt: skip
 
-    def amend(self, details: Mapping[str, Any]) -> None:
-        """Add details to the record of a done product; its attempt and its fingerprint stay."""
+    def amend(self, details: Mapping[str, Any], figures: Mapping[str, Figure] | None = None) -> Record:
+        """Add details and figures to the record of a done product; its attempt and its fingerprint stay."""
         record = self.record()
         if record is None or record.state != "done":
             raise StoreError(f"product {self._location.url}: is not done, so nothing can be added; run its stage first")
-        self._put(record.model_copy(update={"details": {**record.details, **details}}))
+        changed = {"details": {**record.details, **details}, "figures": {**record.figures, **(figures or {})}}
+        return self._put(record.model_copy(update=changed))
 
     def put_expiry(self, expiry: Expiry) -> None:
         """Leave the record of a done product, which from now on names no files and says where they went."""
@@ -306,7 +310,7 @@ class Product:
         changed = record.model_copy(update={"attempt": None, "expired": expiry})
         self._record_location.write_bytes(changed.model_dump_json(indent=1).encode())
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record) -> Record:
         stamped = record.model_copy(
             update={
                 "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -314,6 +318,7 @@ class Product:
             }
         )
         self._record_location.write_bytes(stamped.model_dump_json(indent=1).encode())
+        return stamped
 
     def attempts(self) -> list[str]:
         """Names of all attempts, committed or not."""
