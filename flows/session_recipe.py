@@ -1,0 +1,26 @@
+"""The recipe that a session is processed with, kept in its store: later runs need only be told what changes."""
+
+from __future__ import annotations
+
+from flows.recipe import Recipe
+from tasks.stores.location import StoreError
+from tasks.stores.session_store import SessionStore
+
+_ADDRESS = "session/recipe"
+
+
+def remember_recipe(session_url: str, recipe: Recipe) -> None:
+    """Keep the recipe in the session's store."""
+    product = SessionStore.open(session_url).product(_ADDRESS)
+    record = product.record()
+    if record is None or record.params != recipe.model_dump(mode="json") or product.is_inherited:
+        with product.write("recipe", 1, recipe, {}):
+            pass
+
+
+def recall_recipe(session_url: str) -> Recipe:
+    """The recipe that the session was last processed with; StoreError where it never was."""
+    record = SessionStore.open(session_url).product(_ADDRESS).record()
+    if record is None:
+        raise StoreError(f"store {session_url}: no recipe is kept with it; process it once with a recipe given")
+    return Recipe.model_validate(record.params)
