@@ -2,6 +2,10 @@
 
 Each iteration is one sum over all particle blocks (or, in a large set, over a random part of them), through scratch
 products; an interrupted run continues at the block it lost. Averages end at `Classify2dParams.resolution_angstrom`.
+
+Where particles were added to those that were classified with the same parameters, the last averages are where the
+next run starts, at its last iterations, and a class keeps its number. So the result depends on the order in which the
+data came, which its fingerprint does not show; ``renewed_from`` in the details of its record does.
 """
 
 from __future__ import annotations
@@ -36,8 +40,10 @@ from kernels.particles.classification import (
 )
 from kernels.particles.expectation import Disc, disc
 from tasks.progress import progress
+from tasks.records.particle_identity import sample_of, share_left
+from tasks.records.renewal import Renewal
 from tasks.records.session import StageParams, StageReport
-from tasks.stores.commit import Attempt, Reader, fingerprint
+from tasks.stores.commit import Attempt, Reader, Record, fingerprint
 from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
 from tasks.stores.particle_store import read_particles, write_particles
 from tasks.stores.scratch import Scratch
@@ -46,12 +52,16 @@ from tasks.workers import device, require_workers, run_blocks, stage_usage
 
 logger = logging.getLogger(__name__)
 
-_STAGE, _VERSION = "classify_2d", 1
+_STAGE, _VERSION = "classify_2d", 2
 _INPUT, _CLASSES, _SELECTED = "particles/extracted", "classes/2d", "particles/selected"
 _CACHED_BLOCKS = 8
 _FULL_LAST_ITERATIONS = 3
 _SMALLEST_CLASS = 5
 _ASSIGNED = ("owner", "particle_evidence", "shift_px")
+_FREE_TO_CHANGE = {"keep", "start", "n_renewal_iterations", "batch_size", "block_size"}
+"""Parameters that say nothing about the averages."""
+_SHARE_LEFT = 0.5
+"""A set in which less than this is left of the last one is another set."""
 
 Block = tuple[int, int]
 """First row of the particle set, and the one after the last."""
@@ -62,6 +72,10 @@ class Classify2dParams(StageParams):
 
     n_classes: int = Field(default=12, ge=1, le=200)
     n_iterations: int = Field(default=25, ge=2, le=200)
+    start: Literal["last", "nothing"] = "last"
+    """From the last averages where particles were added to those they were made from, or always from nothing."""
+    n_renewal_iterations: int = Field(default=6, ge=1, le=200)
+    """Of the last iterations, those that a start from the last averages goes through."""
     first_resolution_angstrom: float = Field(default=40.0, gt=0)
     resolution_angstrom: float = Field(default=9.0, gt=2)
     """Finest detail that is looked at."""
@@ -110,8 +124,6 @@ class _Run:
                 f"{_INPUT}: found no particles, expected at least {_SMALLEST_CLASS}; look at the picks and at curation"
             )
         self.inputs = store.fingerprints([_INPUT])
-        # which classes are kept does not change the classes
-        self.scratch = Scratch(store, _STAGE, _VERSION, params.model_copy(update={"keep": "auto"}), self.inputs)
         self.geometry = stack_geometry(store, self.particles)
         self.n_classes = max(1, min(params.n_classes, self.n_particles // _SMALLEST_CLASS))
         if self.n_classes < params.n_classes:
@@ -119,10 +131,49 @@ class _Run:
                 "classify_2d: %d particles are too few for %d classes; %d classes are made",
                 self.n_particles, params.n_classes, self.n_classes,
             )  # fmt: skip
+        self.renewed_from = self._last()
+        self.scratch = self._scratch(self.renewed_from)
         size = params.block_size
         n_blocks = math.ceil(self.n_particles / size)
         edges = np.linspace(0, self.n_particles, n_blocks + 1).round().astype(int).tolist()
         self.blocks = list(pairwise(edges))
+
+    def _scratch(self, renewed_from: Renewal | None) -> Scratch[Classify2dParams]:
+        # which classes are kept does not change the classes
+        computation = self.params.model_copy(update={"keep": "auto"})
+        before = {renewed_from.product: renewed_from.fingerprint} if renewed_from else {}
+        return Scratch(self.store, _STAGE, _VERSION, computation, self.inputs | before)
+
+    def _last(self) -> Renewal | None:
+        """The averages to start from, None to start from nothing."""
+        record = self.store.product(_CLASSES).record()
+        if self.params.start == "nothing" or record is None or record.state != "done" or record.attempt is None:
+            return None
+        before = Renewal.model_validate(record.details["renewed_from"]) if record.details.get("renewed_from") else None
+        if record.inputs == self.inputs and self._scratch(before).record("result"):
+            return before  # other classes are to be kept, or the selection was not written
+        reason = self._reason_against(record)
+        if reason:
+            logger.info("classify_2d: from nothing: %s", reason)
+            return None
+        n_particles = int(record.figures["n_particles"] or 0)
+        generation = before.generation + 1 if before else 1
+        logger.info("classify_2d: from the averages of %d particles to %d", n_particles, self.n_particles)
+        return Renewal(
+            product=_CLASSES, fingerprint=record.fingerprint, n_particles=n_particles, generation=generation
+        )  # fmt: skip
+
+    def _reason_against(self, record: Record) -> str | None:
+        """Why the classes of a record are not where this run starts, None where they are."""
+        ours = self.params.model_dump(mode="json")
+        changed = sorted(name for name in ours.keys() - _FREE_TO_CHANGE if record.params.get(name) != ours[name])
+        if record.stage_version != _VERSION or changed:
+            return f"the last averages are of other parameters ({', '.join(changed)})"
+        if share_left(record.details["sample"], self.particles) < _SHARE_LEFT:
+            return "the last averages are of other particles"
+        n = _disc(self.geometry, self.params).n
+        expected, found = (self.n_classes, n, n), self.store.product(_CLASSES).read().shape("class_average")
+        return f"the last averages are {found}, now {expected}" if found != expected else None
 
     def classify(self) -> None:
         """Run the iterations that are not in scratch yet."""
@@ -131,9 +182,12 @@ class _Run:
         last = self.params.n_iterations
         first = next((i for i in range(last, -1, -1) if self.scratch.record(_state(i))), None)
         with progress(_STAGE, last + 1) as advance:
-            if first is None:
-                run_blocks(self.scratch, _start_block, {_state(0): self.blocks[0]}, self.n_classes)
+            if first is None and self.renewed_from:
+                first = max(0, last - self.params.n_renewal_iterations)
+                self._start_from_last(first)
+            elif first is None:
                 first = 0
+                run_blocks(self.scratch, _start_block, {_state(0): self.blocks[0]}, self.n_classes)
             for iteration in range(last):
                 if iteration >= first:
                     blocks = self._batch(iteration)
@@ -143,6 +197,16 @@ class _Run:
             run_blocks(self.scratch, _sum_block, {_block_of(last, b): b for b in self.blocks}, last)
             self._finish(last)
             advance()
+
+    def _start_from_last(self, iteration: int) -> None:
+        last = self.store.product(_CLASSES).read()
+        n_particles = np.array(last.attributes["n_particles"], dtype=np.float32)
+        average = last["class_average"]
+        with self.scratch.write(_state(iteration)) as attempt:
+            attempt.write("average", average * np.float32(self.geometry.box / average.shape[-1] ** 2))
+            attempt.write("noise_variance", last["noise_variance"])
+            attempt.write("share", (n_particles + 0.1) / (n_particles + 0.1).sum())
+            attempt.figures["shift_variance_px2"] = float(last.attributes["shift_variance_px2"])
 
     def write_classes(self) -> None:
         """``classes/2d``: averages, figures and, for each class that is dropped, the reason."""
@@ -163,11 +227,16 @@ class _Run:
                 "reason": reasons,
             }
             pixel_size = self.geometry.field_angstrom / average.shape[-1]
-            attempt.set_attributes({"pixel_size_angstrom": pixel_size, **table})
+            attempt.write("noise_variance", result["noise_variance"])
+            variance = result.record.figures["shift_variance_px2"]
+            attempt.set_attributes({"pixel_size_angstrom": pixel_size, "shift_variance_px2": variance, **table})
             attempt.details.update({"pixel_size_angstrom": pixel_size, **table})
+            attempt.details["renewed_from"] = self.renewed_from.model_dump() if self.renewed_from else None
+            attempt.details["sample"] = sample_of(self.particles)
             kept_resolution = [r for r, kept in zip(resolution, is_kept) if kept and r is not None]
             attempt.figures.update(
                 n_classes=len(is_kept),
+                generation=self.renewed_from.generation if self.renewed_from else 0,
                 n_kept_classes=sum(is_kept),
                 n_particles=self.n_particles,
                 n_kept_particles=sum(n for n, kept in zip(table["n_particles"], is_kept) if kept),
@@ -222,7 +291,7 @@ class _Run:
         progress = iteration / self.params.n_iterations
         classes = updated(classes, sums, coefficients, mask)
         n_split = 0
-        if progress < 0.7:
+        if progress < 0.7 and not self.renewed_from:  # a class that is split takes another's number
             generator = torch.Generator().manual_seed(self.params.seed + 1000 * (iteration + 1))
             n_min = 0.1 * float(sums.occupancy.sum()) / self.n_classes
             classes, n_split = with_empty_classes_split(classes, sums.occupancy, n_min, generator)
@@ -238,7 +307,10 @@ class _Run:
             self.scratch.remove(_state(iteration - 1))
 
     def _finish(self, iteration: int) -> None:
-        """The last averages, the assignments and the figures, classes sorted by their number of particles."""
+        """The last averages, the assignments and the figures.
+
+        Classes are sorted by their number of particles when they are new, and keep their numbers when they are not.
+        """
         coefficients = _disc(self.geometry, self.params)
         mask = _mask(self.geometry, self.params, coefficients.n)
         sums = self._sums(iteration, self.blocks)
@@ -249,6 +321,8 @@ class _Run:
         )
         figures = class_figures(owner, evidence, sums, classes.noise_variance, coefficients)
         order = figures.n_particles.argsort(descending=True, stable=True)
+        if self.renewed_from:
+            order = torch.arange(len(order))
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
         n, box = coefficients.n, self.geometry.box
@@ -261,6 +335,7 @@ class _Run:
             attempt.write("shift_px", shift_px.numpy())
             for field in fields(figures):
                 attempt.write(field.name, getattr(figures, field.name)[order].numpy())
+            attempt.figures["shift_variance_px2"] = classes.shift_variance_px2
         self.scratch.remove(*(_block_of(iteration, b) for b in self.blocks), _state(iteration - 1), _state(iteration))
 
     def _sums(self, iteration: int, blocks: list[Block]) -> ClassSums:

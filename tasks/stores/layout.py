@@ -79,6 +79,8 @@ LAYOUT: tuple[ArraySpec, ...] = (
               "see records.particles", "classify_2d, refine_map", codec="table"),
     ArraySpec("classes/<name>", "class_average", ("class", "y", "x"), ("float32",), (None, None, None),
               "protein bright", "classify_2d"),
+    ArraySpec("classes/<name>", "noise_variance", ("shell",), ("float32",), (None,),
+              "mean |noise|² of a coefficient of the images over their box", "classify_2d"),
     ArraySpec("maps/<name>", "map", ("z", "y", "x"), ("float32",), (64, 64, 64),
               "protein positive", "build_initial_map, refine_map, sharpen_map", is_sharded=True),
     ArraySpec("maps/<name>", "half_1", ("z", "y", "x"), ("float32",), (64, 64, 64),

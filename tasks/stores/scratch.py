@@ -52,7 +52,8 @@ class Scratch(Generic[Params]):
     def record(self, name: str) -> Record | None:
         """The record of a scratch product that is done, else None."""
         record = self._product(name).record()
-        return record if record is not None and record.is_current(self.fingerprint) else None
+        is_there = record is not None and record.attempt is not None and record.is_current(self.fingerprint)
+        return record if is_there else None
 
     def write(self, name: str) -> AbstractContextManager[Attempt]:
         return self._product(name).write(self.stage, self.version, self.params, self.inputs)

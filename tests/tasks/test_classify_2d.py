@@ -1,11 +1,13 @@
 """A session of particles and noise through 2D classification: what is kept, what is dropped and why."""
 
 import logging
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
+from kernels.ctf import Defocus
 from kernels.rotations import random_rotations
 from tasks import classify_2d as stage
 from tasks.classify_2d import Classify2dParams, classify_2d
@@ -15,7 +17,10 @@ from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import Imaged, cage_points, gaussian_projections, imaged
 
 PIXEL, N, N_GOOD, N_NOISE = 4.0, 40, 120, 30
-PARAMS = Classify2dParams(n_classes=4, n_iterations=8, resolution_angstrom=14.0, block_size=100)
+PARAMS = Classify2dParams(
+    n_classes=4, n_iterations=8, n_renewal_iterations=3, resolution_angstrom=14.0, block_size=100
+)  # fmt: skip
+GROWTH_ORDER = torch.randperm(N_GOOD + N_NOISE, generator=torch.Generator().manual_seed(2))
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +112,96 @@ def test_few_particles_make_fewer_classes_and_say_so(store, workers, particles_a
         classify_2d.fn(store.url, PARAMS)
     assert "too few for 4 classes; 2 classes are made" in caplog.text
     assert len(store.product("classes/2d").read()["class_average"]) == 2
+
+
+def part(imaged: Imaged, rows: torch.Tensor) -> Imaged:
+    defocus = Defocus(*(getattr(imaged.defocus, field.name)[rows] for field in fields(Defocus)))
+    return Imaged(imaged.images[rows], defocus, imaged.optics, imaged.transfer[rows])
+
+
+@pytest.fixture(scope="module")
+def growing(particles_and_noise) -> list[Imaged]:
+    """50 particles of each exposure, in two exposures and in three; a fifth of them is noise."""
+    return [part(particles_and_noise, GROWTH_ORDER[:n]) for n in (100, 150)]
+
+
+def correlations(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """(class, class) correlation coefficients of averages as they lie."""
+    n = len(new)
+    return np.corrcoef(np.concatenate([new, old]).reshape(2 * n, -1))[:n, n:]
+
+
+def test_a_set_that_grew_is_classified_from_the_last_averages_and_classes_keep_their_numbers(store, workers, growing):
+    write_extracted(store, growing[0], 2)
+    first = classify_2d.fn(store.url, PARAMS)
+    old = store.product("classes/2d").read()
+    assert old.record.details["renewed_from"] is None
+    write_extracted(store, growing[1], 3)
+    report = classify_2d.fn(store.url, PARAMS)
+    assert report.done == ["classes/2d", "particles/selected"]
+    new = store.product("classes/2d").read()
+    assert new.record.details["renewed_from"] == {
+        "product": "classes/2d", "fingerprint": old.record.fingerprint, "n_particles": 100, "generation": 1
+    }  # fmt: skip
+    assert sum(new.attributes["n_particles"]) == 150
+    likeness = correlations(new["class_average"], old["class_average"])
+    is_particle = np.array(old.attributes["is_kept"]) & np.array(new.attributes["is_kept"])
+    assert is_particle.sum() >= 2
+    assert (likeness.argmax(1) == np.arange(4))[is_particle].all()
+    # every particle of the larger set was assigned anew, and noise is dropped still
+    selected = read_particles(store.product("particles/selected").read())
+    assert set(selected["exposure"].tolist()) == {0, 1, 2}
+    is_noise = GROWTH_ORDER[:150][selected["stack_index"] + 50 * selected["exposure"]] >= N_GOOD
+    assert len(selected) > 0.95 * N_GOOD
+    assert is_noise.sum() <= 3
+    assert classify_2d.fn(store.url, PARAMS).kept == ["classes/2d", "particles/selected"]
+    # other classes to keep cost nothing, and do not count as a renewal
+    again = classify_2d.fn(store.url, PARAMS.model_copy(update={"keep": "all"}))
+    assert again.cpu_seconds < 0.3 * first.cpu_seconds
+    assert store.product("classes/2d").record().details["renewed_from"]["generation"] == 1
+    # from nothing when that is asked for
+    classify_2d.fn(store.url, PARAMS.model_copy(update={"start": "nothing"}))
+    assert store.product("classes/2d").record().details["renewed_from"] is None
+
+
+def test_an_interrupted_renewal_continues_and_the_last_classes_stay_until_the_next_are_there(
+    store, workers, growing, monkeypatch
+):
+    write_extracted(store, growing[0], 2)
+    classify_2d.fn(store.url, PARAMS)
+    last = store.product("classes/2d").read()["class_average"]
+    write_extracted(store, growing[1], 3)
+    update = stage._Run._update
+
+    def interrupted(self, iteration, blocks):
+        if iteration == 5:
+            raise KeyboardInterrupt
+        update(self, iteration, blocks)
+
+    monkeypatch.setattr(stage._Run, "_update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        classify_2d.fn(store.url, PARAMS)
+    np.testing.assert_array_equal(store.product("classes/2d").read()["class_average"], last)
+    monkeypatch.setattr(stage._Run, "_update", update)
+    run = stage._Run(store, PARAMS)
+    assert run.scratch.record("iteration_005")
+    assert run.scratch.record("iteration_002") is None
+    classify_2d.fn(store.url, PARAMS)
+    assert store.product("classes/2d").record().figures["n_particles"] == 150
+
+
+def test_other_particles_or_parameters_are_classified_from_nothing(store, workers, growing, caplog):
+    few = PARAMS.model_copy(update={"n_iterations": 3, "resolution_angstrom": 20.0})
+    coarser = few.model_copy(update={"resolution_angstrom": 21.0})
+    write_extracted(store, growing[0], 2)
+    classify_2d.fn(store.url, few)
+    with caplog.at_level(logging.INFO):
+        classify_2d.fn(store.url, coarser)
+        assert "other parameters (resolution_angstrom)" in caplog.text
+        particles = write_extracted(store, growing[1], 3)
+        moved = particles.with_columns(coordinate_px=particles["coordinate_px"] + 20)
+        with store.product("particles/extracted").write("extract_particles", 1, PARAMS, {}) as attempt:
+            write_particles(attempt, moved)
+        classify_2d.fn(store.url, coarser)
+        assert "of other particles" in caplog.text
+    assert store.product("classes/2d").record().details["renewed_from"] is None

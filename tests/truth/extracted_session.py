@@ -14,7 +14,10 @@ from tests.truth.gaussian_particles import Imaged
 
 
 def write_extracted(store: SessionStore, imaged: Imaged, n_exposures: int = 2) -> ParticleSet:
-    """Stacks of a few exposures and the table ``particles/extracted``; particles keep their order."""
+    """Stacks of a few exposures and the table ``particles/extracted``; particles keep their order.
+
+    Called again with more images and as many more exposures, it adds to the session.
+    """
     params = StageParams()
     images = imaged.images.numpy().astype(np.float16)
     parts = []
@@ -27,7 +30,7 @@ def write_extracted(store: SessionStore, imaged: Imaged, n_exposures: int = 2) -
             {
                 "exposure": np.zeros(len(rows), "int32"),
                 "stack_index": np.arange(len(rows)),
-                "coordinate_px": np.zeros((len(rows), 2)),
+                "coordinate_px": np.stack([np.arange(len(rows)) // 50, np.arange(len(rows)) % 50], 1) * 70.0,
                 "defocus_u_angstrom": imaged.defocus.u_angstrom.numpy()[rows],
                 "defocus_v_angstrom": imaged.defocus.v_angstrom.numpy()[rows],
                 "defocus_angle_rad": imaged.defocus.angle_rad.numpy()[rows],
@@ -40,7 +43,8 @@ def write_extracted(store: SessionStore, imaged: Imaged, n_exposures: int = 2) -
             attempt.set_attributes({"pixel_size_angstrom": imaged.optics.pixel_size_angstrom})
         parts.append(part)
     particles = concatenate(parts)
-    with store.product("particles/extracted").write("extract_particles", 1, params, {}) as attempt:
+    inputs = store.fingerprints([f"exposures/{part.exposure_ids[0]}/extract_particles" for part in parts])
+    with store.product("particles/extracted").write("extract_particles", 1, params, inputs) as attempt:
         write_particles(attempt, particles)
     return particles
 
