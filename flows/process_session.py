@@ -31,6 +31,15 @@ def process_session(session_url: str, source: str, recipe: Recipe) -> list[Stage
     Whatever the store has already, with the same parameters and inputs, is kept; so a flow that was interrupted is
     continued by running it again, and a changed parameter recomputes only what depends on it.
 
+    Parameters
+    ----------
+    session_url
+        Store of the session: a folder, or ``s3://bucket/prefix``.
+    source
+        Folder with the movies or micrographs.
+    recipe
+        Parameters of every stage.
+
     Returns
     -------
     One report a stage; a stage that ran in batches has one for all of them.
