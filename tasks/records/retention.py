@@ -51,6 +51,9 @@ class RetentionPolicy(BaseModel):
     """Attempts that no record names: superseded, or of a stage that was killed. Counted from the attempt's newest
     file, so choose more than the longest item takes."""
 
+    is_kept_for_failed: bool = True
+    """What a failed item was to be made from is kept, so that it can be run again."""
+
     def days(self, product_class: ProductClass) -> int | None:
         """Days that a class is kept, None where its rule is another one."""
         words = str(getattr(self, product_class)).split()
