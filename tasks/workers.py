@@ -12,16 +12,19 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, TypeVar
 
 import distributed
 import torch
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker, wait
+from prefect.exceptions import Pause
 
 from tasks.formats import FormatError
+from tasks.orders import Orders
 from tasks.progress import progress
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Record, fingerprint
@@ -35,6 +38,11 @@ logger = logging.getLogger(__name__)
 Label = Literal["CPU", "GPU"]
 Params = TypeVar("Params", bound=StageParams)
 Item = TypeVar("Item")
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+"""After which a stage looks whether the operator has orders, also when no item ends."""
+_SECONDS_TO_FINISH = 8.0
+"""For items that are being worked on when the flow run is suspended."""
 
 
 class NoWorkerError(RuntimeError):
@@ -162,12 +170,17 @@ def run_items(
     Yields (item, result) as they finish. A result is what the function returned, or the exception that ended it:
     ``StoreWriteError`` as raised, everything else, a killed worker included, as the reason in words.
     ``advance`` is called after each item in place of a progress bar of these items' own.
+
+    When the operator suspends or cancels the flow run no further item is started. Items that wait for a worker are
+    withdrawn, those that are being worked on are waited for, but not for long: what is then still worked on is
+    committed by its worker when it is done.
     """
     client = require_workers(label)
+    orders = Orders()
     n_slots = sum(int(w["resources"].get(label, 0)) for w in client.scheduler_info(n_workers=-1)["workers"].values())
     waiting = list(reversed(items))
     running: dict[Future, Item] = {}
-    done = as_completed()
+    finished: SimpleQueue[Future] = SimpleQueue()
 
     def submit() -> None:
         item = waiting.pop()
@@ -181,21 +194,37 @@ def run_items(
             key=f"{name}-{os.urandom(6).hex()}",
         )
         running[future] = item
-        done.add(future)
+        future.add_done_callback(finished.put)
 
     with progress(name, len(items)) if advance is None else nullcontext(advance) as step:
         for _ in range(min(len(waiting), window or 2 * max(1, n_slots))):
             submit()
         try:
-            for future in done:
+            while running:
+                orders.heed()
+                try:
+                    future = finished.get(timeout=_SECONDS_BETWEEN_LOOKS)
+                except Empty:
+                    continue
                 item = running.pop(future)
                 yield item, _result_of(future, name, item)
                 future.release()
                 step()
                 if waiting:
                     submit()
+        except Pause:
+            _finish_started(client, list(running))
+            raise
         finally:
             client.cancel(list(running))
+
+
+def _finish_started(client: Client, futures: list[Future]) -> None:
+    """Withdraw the items that no worker has begun, and give the others a while."""
+    begun = {key for calls in client.call_stack(futures).values() for key in calls} if futures else set()
+    client.cancel([future for future in futures if future.key not in begun])
+    with suppress(TimeoutError):
+        wait([future for future in futures if future.key in begun], timeout=_SECONDS_TO_FINISH)
 
 
 def run_all(
