@@ -1,7 +1,8 @@
 """Where a store lives: one factory for folders and ``s3://`` addresses.
 
 Secrets never stand in an address. S3 credentials and the endpoint come from the usual environment variables
-(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE``).
+(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE``). A server that fails for a
+while is waited for (`tasks.stores.s3`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import zarr.abc.store
 from zarr.storage import FsspecStore, LocalStore
+
+from tasks.stores.s3 import Patience, PatientS3, StoreRefusedError, StoreSilentError, patience_seconds
 
 
 class StoreError(RuntimeError):
@@ -26,6 +30,19 @@ class StoreError(RuntimeError):
 
 class StoreWriteError(StoreError):
     """A store that cannot be written at all: no other item will fare better."""
+
+
+class StoreUnreachableError(StoreWriteError):
+    """A store that does not answer, or refuses who asks: no other item will fare better, be it read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """Size and age of a file."""
+
+    n_bytes: int
+    modified_at: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +74,18 @@ class Location:
         """Zarr store whose root is this location."""
         if self.is_local:
             return LocalStore(self.url)
-        return FsspecStore.from_url(self.url, storage_options={"asynchronous": True, **_s3_options()})
+        return FsspecStore(_s3(is_asynchronous=True), path=self.url.removeprefix("s3://"))
 
     def read_bytes(self) -> bytes | None:
         """Content of the file here, None where there is none."""
         try:
             if self.is_local:
                 return Path(self.url).read_bytes()
-            return _s3().cat_file(self.url)
+            return _s3().cat_file(self.url, max_concurrency=1)  # whole, without asking for its size first
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreError(
-                f"store {self.url}: cannot be read ({_words(error)}); check the address and the credentials"
-            ) from error
+            raise _unreadable(self.url, error) from error
 
     def write_bytes(self, content: bytes) -> None:
         """Put a whole file here in one step: readers see the old content or the new, never a part."""
@@ -91,6 +106,8 @@ class Location:
             else:
                 _s3().pipe_file(self.url, content)
         except OSError as error:
+            if isinstance(error, (StoreSilentError, StoreRefusedError)):
+                raise StoreUnreachableError(f"store {self.url}: cannot be written: {error}") from error
             raise StoreWriteError(
                 f"store {self.url}: cannot be written ({_words(error)}); check free space, permissions and credentials"
             ) from error
@@ -109,6 +126,8 @@ class Location:
                 names = [str(path).rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(self.url, detail=False)]
             except FileNotFoundError:
                 return []
+            except OSError as error:
+                raise _unreadable(self.url, error) from error
         return sorted(name for name in names if name and not name.startswith("."))
 
     def file_sizes(self) -> dict[str, int]:
@@ -134,6 +153,36 @@ class Location:
             with contextlib.suppress(FileNotFoundError):
                 _s3().rm_file(self.url)
 
+    def files(self) -> dict[str, FileStatus]:
+        """Relative path -> status of every file below, partial ones included; one listing on S3."""
+        if self.is_local:
+            return dict(_files_below(self.url, ""))
+        fs = _s3()
+        fs.invalidate_cache()
+        prefix = self.url.removeprefix("s3://") + "/"
+        try:
+            found: dict[str, dict[str, Any]] = fs.find(self.url, detail=True)
+        except OSError as error:
+            raise _unreadable(self.url, error) from error
+        return {
+            path.removeprefix(prefix): FileStatus(int(info["size"]), info["LastModified"].timestamp())
+            for path, info in found.items()
+            if path.startswith(prefix)
+        }
+
+    def partial_files(self) -> dict[str, FileStatus]:
+        """Name -> status of hidden files directly in this folder that a killed process did not finish."""
+        partial = Path(self.url).glob(".*.partial") if self.is_local else ()
+        found = {path.name: _status(path) for path in partial}
+        return {name: status for name, status in found.items() if status is not None}
+
+    def modified_at(self) -> float:
+        """Seconds since 1970 at which this folder changed; now where that is not known."""
+        try:
+            return Path(self.url).stat().st_mtime if self.is_local else time.time()
+        except FileNotFoundError:
+            return time.time()
+
     def remove(self) -> None:
         """Delete everything below; absent is well."""
         if self.is_local:
@@ -143,20 +192,60 @@ class Location:
                 _s3().rm(self.url, recursive=True)
 
 
-def _s3_options() -> dict[str, Any]:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    return {"endpoint_url": endpoint} if endpoint else {}
+def _status(path: Path) -> FileStatus | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return FileStatus(found.st_size, found.st_mtime)
 
 
-def _s3() -> Any:
-    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-    return _s3_of(os.getpid(), tuple(os.environ.get(name) for name in names))
+def _files_below(folder: str, prefix: str) -> Iterator[tuple[str, FileStatus]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files_below(entry.path, f"{prefix}{entry.name}/")
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    yield prefix + entry.name, FileStatus(status.st_size, status.st_mtime)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+_IDENTITY = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+)
+
+
+def _s3(is_asynchronous: bool = False) -> PatientS3:
+    identity = tuple(os.environ.get(name) for name in _IDENTITY)
+    clients = _clients(os.getpid(), os.environ.get("AWS_ENDPOINT_URL"), identity, patience_seconds())
+    return clients[1] if is_asynchronous else clients[0]
 
 
 @lru_cache(maxsize=4)
-def _s3_of(_pid: int, _identity: tuple[str | None, ...]) -> Any:
-    """One client a process and identity: a forked process or a changed key gets its own."""
-    return fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True, **_s3_options())
+def _clients(
+    _pid: int, endpoint: str | None, _identity: tuple[str | None, ...], patience: float
+) -> tuple[PatientS3, PatientS3]:
+    """One pair a process and identity, to be called plainly and by zarr: a fork or a changed key gets its own."""
+    shared = Patience(endpoint or "AWS", patience)
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if endpoint:
+        options["endpoint_url"] = endpoint
+    return PatientS3(shared, **options), PatientS3(shared, asynchronous=True, **options)
+
+
+def _unreadable(url: str, error: OSError) -> StoreError:
+    if isinstance(error, (StoreSilentError, StoreRefusedError)):
+        return StoreUnreachableError(f"store {url}: cannot be read: {error}")
+    return StoreError(f"store {url}: cannot be read ({_words(error)}); check the address")
 
 
 def _words(error: OSError) -> str:
