@@ -107,15 +107,15 @@ def _check_segments(path: Path, i: int, directory: Directory, n_bytes: int) -> N
 
 
 def _check_mrc(path: Path) -> int:
-    n_frames, expected = stated_size(path)
+    stated = stated_size(path)
     n_bytes = path.stat().st_size
-    if n_bytes != expected:
-        problem = "truncated" if n_bytes < expected else "too long"
+    if n_bytes != stated.n_bytes:
+        problem = "truncated" if n_bytes < stated.n_bytes else "too long"
         raise FormatError(
-            f"{path}: {problem}: found {n_bytes} bytes, its header says {expected} for {n_frames} frames; copy the "
-            "file again when it is complete"
+            f"{path}: {problem}: found {n_bytes} bytes, its header says {stated.n_bytes} for {stated.n_frames} frames; "
+            "copy the file again when it is complete"
         )
-    return n_frames
+    return stated.n_frames
 
 
 def _check_png(path: Path) -> int:

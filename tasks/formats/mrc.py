@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -67,8 +68,19 @@ def open_mrc(path: Path) -> ImageFile:
     return ImageFile(path, "mrc", nz, (ny, nx), dtype.newbyteorder("="), pixel_size, frame)
 
 
-def stated_size(path: Path) -> tuple[int, int]:
-    """Number of frames, and of the bytes that the whole file has, as the header says; any mode of MRC2014 and IMOD."""
+@dataclass(frozen=True)
+class StatedSize:
+    """What a header says of its file."""
+
+    n_frames: int
+    shape: tuple[int, int]
+    """(y, x)"""
+    n_bytes: int
+    """Of the whole file."""
+
+
+def stated_size(path: Path) -> StatedSize:
+    """Size of a file as its header says, in any mode of MRC2014 and IMOD; nothing but the header is read."""
     with path.open("rb") as file:
         content = file.read(_HEADER_BYTES)
     if len(content) < _HEADER_BYTES:
@@ -77,7 +89,7 @@ def stated_size(path: Path) -> tuple[int, int]:
         )
     _, header = _find_header(path, content)
     nx, ny, nz, mode = (int(header[name]) for name in ("nx", "ny", "nz", "mode"))
-    return nz, _HEADER_BYTES + int(header["nsymbt"]) + -(-nx * _BITS[mode] // 8) * ny * nz
+    return StatedSize(nz, (ny, nx), _HEADER_BYTES + int(header["nsymbt"]) + -(-nx * _BITS[mode] // 8) * ny * nz)
 
 
 def _parse_header(path: Path, content: bytes) -> tuple[Literal["<", ">"], np.void]:

@@ -88,6 +88,8 @@ def compressions(path: Path) -> Iterator[int]:
 class Directory:
     """What one directory says of its page, and where the page's pixels lie."""
 
+    shape: tuple[int, int]
+    """(y, x) of its image, 0 where it is not said."""
     compression: int
     n_segments: int
     """Strips or tiles that a page of its size has to have; 0 where a size is missing."""
@@ -201,7 +203,7 @@ def _directory(tags: dict[int, tuple[int, ...]], metadata: tuple[int, int] | Non
     if first(284, 1) == 2:  # each colour has segments of its own
         n_segments *= first(277, 1)
     offsets, byte_counts = (tags.get(code, ()) for code in (_TILES if is_tiled else _STRIPS))
-    return Directory(first(_COMPRESSION, 1), n_segments, offsets, byte_counts, metadata)
+    return Directory((length, width), first(_COMPRESSION, 1), n_segments, offsets, byte_counts, metadata)
 
 
 def read_page(path: Path, page: tifffile.TiffPage, i: int) -> NDArray:

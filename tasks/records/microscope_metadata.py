@@ -37,5 +37,12 @@ class MicroscopeMetadata(BaseModel):
     """Name of the acquisition area in the template of shots, for instance the number after ``Data_`` of EPU."""
     gain_file: str | None = None
     """Name of the gain reference that the file refers to."""
+    defect_file: str | None = None
+    """Name of the list of the camera's defects that the file refers to."""
+    energy_filter_slit_ev: float | None = None
+    """Width of the slit; None also where none was inserted."""
+    is_phase_plate_used: bool | None = None
+    software: str | None = None
+    """That wrote the sidecar."""
     microscope: str | None = None
     detector: str | None = None
