@@ -2,6 +2,9 @@
 
 Restarts run side by side at low resolution; the one of highest likelihood is taken to the final resolution. The hand
 of the map is not determined: projections do not tell a particle from its mirror image.
+
+Once there is a convincing map, one that several restarts agree on, particles that are added do not change it: its
+record stays that of the particles it was made from, and so does everything that started from it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +29,7 @@ from kernels.particles.expectation import Disc, disc, shell_means, shift_ramps
 from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap
+from tasks.records.particle_identity import sample_of, share_left
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
@@ -37,11 +42,14 @@ from tasks.workers import device, require_workers, run_blocks, stage_usage
 
 logger = logging.getLogger(__name__)
 
-_STAGE, _VERSION = "build_initial_map", 1
+_STAGE, _VERSION = "build_initial_map", 2
 _INPUT, _OUTPUT = "particles/selected", "maps/initial"
 _FEWEST_PARTICLES = 20
 _N_COMPARED = 6
 """Restarts, the likeliest ones, that are laid over the best to see whether they agree."""
+_FEWEST_AGREEING = 2
+_SHARE_LEFT = 0.5
+"""A set in which less than this is left of the last one is another set."""
 
 
 class BuildInitialMapParams(StageParams):
@@ -64,6 +72,8 @@ class BuildInitialMapParams(StageParams):
     """How far particles may lie from where classification found them."""
     n_particles: int = Field(default=2_000, ge=_FEWEST_PARTICLES)
     """At most this many are used, chosen at random; memory grows with it, by about 10 kB each."""
+    rebuild: Literal["when_poor", "always"] = "when_poor"
+    """When particles were added: only where the restarts of the last map did not agree, or in any case."""
     seed: int = 0
 
     @field_validator("symmetry")
@@ -75,14 +85,18 @@ class BuildInitialMapParams(StageParams):
 
 @task(name="build_initial_map", cache_policy=NO_CACHE)
 def build_initial_map(session_url: str, params: BuildInitialMapParams) -> StageReport:
-    """A map of ``particles/selected`` in ``maps/initial``, of either hand."""
+    """A map of ``particles/selected`` in ``maps/initial``, of either hand; kept where particles were only added."""
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
     scratch = Scratch(store, _STAGE, _VERSION, params, store.fingerprints([_INPUT]))
+    particles = read_particles(store.product(_INPUT).read())
     if store.product(_OUTPUT).is_current(scratch.fingerprint):
         report.kept.append(_OUTPUT)
         return report
-    particles = read_particles(store.product(_INPUT).read())
+    if _is_still_good(store, particles, params):
+        logger.info("build_initial_map: the last map is convincing and stays, now for %d particles", len(particles))
+        report.kept.append(_OUTPUT)
+        return report
     if len(particles) < _FEWEST_PARTICLES:
         raise ValueError(
             f"{_INPUT}: found {len(particles)} particles, expected at least {_FEWEST_PARTICLES} for a first map; "
@@ -99,17 +113,38 @@ def build_initial_map(session_url: str, params: BuildInitialMapParams) -> StageR
         ]
         best = int(np.argmax(likelihoods))
         run_blocks(scratch, _final, {"final": best}, advance=advance)
-    _write_map(scratch, likelihoods, best, min(len(particles), params.n_particles))
+    _write_map(scratch, particles, likelihoods, best)
     scratch.remove()
     report.done.append(_OUTPUT)
     logger.info("build_initial_map: restart %d of %d; %.1f CPU-s", best, params.n_restarts, report.cpu_seconds)
     return report
 
 
-def _write_map(scratch: Scratch[BuildInitialMapParams], likelihoods: list[float], best: int, n_particles: int) -> None:
+def _is_still_good(store: SessionStore, particles: ParticleSet, params: BuildInitialMapParams) -> bool:
+    """Whether the last map is convincing and these are its particles and others that came later."""
+    record = store.product(_OUTPUT).record()
+    if params.rebuild == "always" or record is None or record.state != "done" or record.attempt is None:
+        return False
+    if record.stage_version != _VERSION or not record.figures["is_convincing"]:
+        return False
+    ours = params.model_dump(mode="json", exclude={"rebuild"})
+    known = DensityMap.model_validate(record.details["density_map"])
+    return (
+        all(record.params.get(name) == value for name, value in ours.items())
+        and share_left(record.details["sample"], particles) >= _SHARE_LEFT
+        and abs(known.pixel_size_angstrom - stack_geometry(store, particles).pixel_size_angstrom) < 1e-6
+    )
+
+
+def _write_map(
+    scratch: Scratch[BuildInitialMapParams], particles: ParticleSet, likelihoods: list[float], best: int
+) -> None:
     store, params, final = scratch.store, scratch.params, scratch.read("final")
     agreement = final["agreement"].tolist()
-    geometry = stack_geometry(store, read_particles(store.product(_INPUT).read()))
+    n_particles = min(len(particles), params.n_particles)
+    n_compared = sum(not math.isnan(correlation) for correlation in agreement)
+    n_agreeing = sum(correlation > 0.9 for correlation in agreement)
+    geometry = stack_geometry(store, particles)
     box = geometry.box
     # coefficients were divided by the box; with them restored, projections of the map are the images
     density = on_box(torch.from_numpy(final["density"]), box) * box
@@ -127,13 +162,15 @@ def _write_map(scratch: Scratch[BuildInitialMapParams], likelihoods: list[float]
             n_restarts=params.n_restarts,
             best_restart=best,
             log_likelihood=round(max(likelihoods), 3),
-            n_agreeing_restarts=sum(correlation > 0.9 for correlation in agreement),
+            n_agreeing_restarts=n_agreeing,
+            is_convincing=n_agreeing >= max(_FEWEST_AGREEING, math.ceil(n_compared / 2)),
             low_pass_angstrom=params.resolution_angstrom,
         )
         attempt.details["restart_log_likelihood"] = [round(value, 3) for value in likelihoods]
         attempt.details["restart_correlation_to_best"] = [
             None if math.isnan(value) else round(value, 3) for value in agreement
         ]
+        attempt.details["sample"] = sample_of(particles)
 
 
 def _name(restart: int) -> str:
