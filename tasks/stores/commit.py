@@ -295,10 +295,10 @@ class Product:
         )  # fmt: skip
 
     def amend(self, details: Mapping[str, Any], figures: Mapping[str, Figure] | None = None) -> Record:
-        """Add details and figures to the record of a done product; its attempt and its fingerprint stay."""
+        """Add details and figures to the record; its state, its attempt and its fingerprint stay."""
         record = self.record()
-        if record is None or record.state != "done":
-            raise StoreError(f"product {self._location.url}: is not done, so nothing can be added; run its stage first")
+        if record is None:
+            raise StoreError(f"product {self._location.url}: has no record to add to; run its stage first")
         changed = {"details": {**record.details, **details}, "figures": {**record.figures, **(figures or {})}}
         return self._put(record.model_copy(update=changed))
 
