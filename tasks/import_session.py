@@ -314,7 +314,7 @@ def _settled_records(
 def _is_current(record: Record, file: SourceFile, params: FileParams, gain: SessionGain | None) -> bool:
     if record.state == "done":
         is_checked = gain is None or record.details.get("checked_gain") == gain.fingerprint
-        return is_checked and record.fingerprint == fingerprint(_STAGE, _VERSION, params, _inputs(file))
+        return is_checked and record.is_current(fingerprint(_STAGE, _VERSION, params, _inputs(file)))
     return record.state != "failed" and record.fingerprint == fingerprint(_STAGE, _VERSION, params, _inputs(file, gain))
 
 
@@ -356,7 +356,9 @@ def _import_file(
         record = product.record()
         if record is not None and _is_current(record, file, file_params, gain):
             return file, False
-        if product.is_current(fingerprint(_STAGE, _VERSION, file_params, _inputs(file))):  # only the gain is new
+        is_there = record is not None and record.expired is None
+        if is_there and product.is_current(fingerprint(_STAGE, _VERSION, file_params, _inputs(file))):
+            # only the gain is new
             assert gain is not None
             reader = product.read()
             shape = reader.shape("frames")[1:]
@@ -382,6 +384,10 @@ def _import_file(
         state, reason = "failed", f"{file.path}: {type(error).__name__}: {error}"
     if not file.content_hash:
         file = replace(file, exposure_id=id_by_path(file.path))
+    earlier = _product(store, file).record()
+    if earlier is not None and earlier.is_wanted:  # what was made from its expired frames is still good
+        logger.warning("%s %s: its frames cannot be had back: %s", _STAGE, file.exposure_id, reason)
+        return file, False
     _product(store, file).put_outcome(
         "quarantined" if state == "quarantined" else "failed",
         reason, _STAGE, _VERSION, file_params, _inputs(file, gain),

@@ -27,7 +27,7 @@ from tasks.formats import FormatError
 from tasks.orders import Orders
 from tasks.progress import progress
 from tasks.records.session import StageParams, StageReport
-from tasks.stores.commit import Attempt, Record, fingerprint
+from tasks.stores.commit import Attempt, ExpiredProductError, Record, fingerprint
 from tasks.stores.ledger import STAGES, write_index
 from tasks.stores.location import StoreError, StoreWriteError
 from tasks.stores.scratch import Scratch
@@ -134,6 +134,8 @@ def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], para
                     raise result
                 if isinstance(result, Exception):  # the worker died with the item: nobody else could record it
                     _record_failure(store, stage, item, params, "failed", str(result))
+                elif result is not None:
+                    report.failed[item] = result
         for item in todo:
             record = store.product(stage.address_of(item)).record()
             if record is None:
@@ -141,6 +143,8 @@ def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], para
                     f"{stage.name} left no record for {item}; check that workers and flow see the same store"
                 )
             outcomes[item] = record
+            if item in report.failed:  # what it is made from expired; the product made earlier stays
+                continue
             if record.state == "done":
                 report.done.append(item)
             elif record.state == "skipped":
@@ -286,15 +290,25 @@ def _result_of(future: Future, name: str, item: Any) -> Any:
     return RuntimeError(f"{name} {item}: {type(error).__name__}: {error}")
 
 
-def _make_product(item: str, session_url: str, stage: Stage[Params], params: Params) -> None:
-    """One item on its worker: write its product, or a record that says why there is none."""
+def _make_product(item: str, session_url: str, stage: Stage[Params], params: Params) -> str | None:
+    """One item on its worker: write its product, or a record that says why there is none.
+
+    Returns why not where that cannot be recorded: an earlier product is there, and what it was made from expired.
+    """
     store = SessionStore.open(session_url)
     inputs = store.fingerprints(stage.inputs(store, item))
+    product = store.product(stage.address_of(item))
     try:
-        with store.product(stage.address_of(item)).write(stage.name, stage.version, params, inputs) as attempt:
+        with product.write(stage.name, stage.version, params, inputs) as attempt:
             stage.compute(store, item, params, attempt)
     except StoreWriteError:
         raise
+    except ExpiredProductError as error:
+        record = product.record()
+        if record is None:
+            _record_failure(store, stage, item, params, "failed", str(error))
+        elif record.fingerprint != fingerprint(stage.name, stage.version, params, inputs):
+            return str(error)
     except SkipItem as reason:
         _record_failure(store, stage, item, params, "skipped", str(reason))
     except FormatError as error:
@@ -304,6 +318,7 @@ def _make_product(item: str, session_url: str, stage: Stage[Params], params: Par
     except Exception as error:  # the boundary of an item: its reason goes into the ledger
         logger.error("%s %s: %s", stage.name, item, traceback.format_exc())
         _record_failure(store, stage, item, params, "failed", f"{type(error).__name__}: {error}")
+    return None
 
 
 def _record_failure(

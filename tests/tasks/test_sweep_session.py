@@ -8,9 +8,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from pydantic import ValidationError
 
+from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.retention import RetentionPolicy
 from tasks.stores.commit import ExpiredProductError
 from tasks.stores.lease import LeaseTimes, hold
@@ -19,6 +22,7 @@ from tasks.stores.location import StoreError
 from tasks.stores.retention import expired_products, plan_sweep, restore
 from tasks.stores.survey import find_sessions, survey
 from tasks.sweep_session import sweep_session
+from tasks.workers import Stage, run_stage
 from tests.truth.retained_session import STAGES, VariedParams, put_exposure_stage, put_scratch, put_session, put_set
 
 NOW = dict.fromkeys(("imported_movies", "micrographs", "particle_stacks", "leftover_attempts"), "0 days")
@@ -290,3 +294,47 @@ def test_sessions_are_found_below_a_folder(store, tmp_path):
     assert list(find_sessions(store.location)) == [store.url]
     root = type(store.location).of(tmp_path)
     assert list(find_sessions(root)) == [store.url, store.version_location("other").url]
+
+
+def _double(store, item, params, attempt):
+    image = store.exposure_product(item, "import_session").read()["micrograph"]
+    attempt.write("micrograph", image * np.float32(params.variant))
+
+
+def _imported(store, item):
+    return [f"exposures/{item}/import_session"]
+
+
+DOUBLE = Stage("correct_motion", 1, "CPU", _double, _imported)
+
+
+def test_a_stage_that_needs_expired_frames_says_so_and_keeps_what_it_made(store, workers):
+    put_exposure_stage(store, "a", "import_session", variant=2)
+    assert run_stage(store.url, DOUBLE, ["a"], VariedParams(variant=3)).done == ["a"]
+    sweep(store, RAW)
+    assert run_stage(store.url, DOUBLE, ["a"], VariedParams(variant=3)).kept == ["a"]
+    changed = run_stage(store.url, DOUBLE, ["a"], VariedParams(variant=5))
+    assert "imported_movies: 0 days" in changed.failed["a"]
+    assert store.exposure_product("a", "correct_motion").read()["micrograph"].mean() == 6
+    put_exposure_stage(store, "b", "import_session")
+    sweep(store, RAW)
+    assert "vitriflow restore" in run_stage(store.url, DOUBLE, ["b"], VariedParams()).failed["b"]
+    assert "vitriflow restore" in store.exposure_product("b", "correct_motion").record().reason
+
+
+def test_restored_frames_are_imported_again_and_nothing_else_is_made_anew(store, workers, tmp_path):
+    folder = tmp_path / "movies"
+    folder.mkdir()
+    frames = np.random.default_rng(0).poisson(2, (3, 16, 18)).astype(np.uint8)
+    tifffile.imwrite(folder / "movie.tiff", frames, photometric="minisblack")
+    params = ImportSessionParams(pixel_size_angstrom=1.0)
+    (movie,) = import_session.fn(store.url, str(folder), params).done
+    product = store.exposure_product(movie, "import_session")
+    fingerprint = product.record().fingerprint
+    sweep(store, RAW)
+    assert import_session.fn(store.url, str(folder), params).kept == [movie]
+    assert product.record().expired is not None
+    restore(store, list(expired_products(store)))
+    assert import_session.fn(store.url, str(folder), params).done == [movie]
+    np.testing.assert_array_equal(product.read()["frames"], frames)
+    assert product.record().fingerprint == fingerprint
