@@ -27,6 +27,19 @@ def orient(image: Tensor, rotation_deg: int, flip: Flip = "none") -> Tensor:
     return turned.flip(-2 if flip == "vertical" else -1)
 
 
+def combined(rotation_deg: int, flip: Flip, next_rotation_deg: int, next_flip: Flip) -> tuple[int, Flip]:
+    """The one rotation and flip of `orient` that do what two after another do; the flip is none or vertical."""
+    corners = torch.arange(4).reshape(2, 2)
+    wanted = orient(orient(corners, rotation_deg, flip), next_rotation_deg, next_flip)
+    flips: tuple[Flip, ...] = ("none", "vertical")  # with four rotations they make all eight orientations
+    return next(
+        (angle, mirror)
+        for mirror in flips
+        for angle in (0, 90, 180, 270)
+        if torch.equal(orient(corners, angle, mirror), wanted)
+    )
+
+
 def replacements(is_defect: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """For every bad pixel, a good pixel near it whose counts stand in for its own.
 

@@ -97,13 +97,14 @@ class Watch:
 
     @property
     def pattern_power(self) -> tuple[float, float] | None:
-        """Mean square of the pattern that all exposures before the recent ones share, and its standard error."""
-        if self.n_windows < 2:
+        """Mean square of the pattern that all exposures share, and its standard error; None before there are two."""
+        waiting = [one.window for one in self.recent[1 - N_PATTERN :]]
+        n = self.n_windows + len(waiting)
+        if n < 2:
             return None
-        n = self.n_windows
-        power = (float(self.window_sum.double().square().mean()) - self.window_power) / (n * (n - 1))
-        noise = self.window_power / n
-        return power, 2**0.5 * noise / n / max(1.0, self.window_sum.numel() ** 0.5)
+        total = torch.stack([*([self.window_sum] if self.n_windows else []), *waiting]).sum(0)
+        squares = self.window_power + sum(_mean_square(window) for window in waiting)
+        return _shared_power(total, squares, n), 2**0.5 * squares / n**2 / max(1.0, total.numel() ** 0.5)
 
     @property
     def pattern_limit(self) -> float | None:
@@ -147,6 +148,15 @@ def _look_at_agreement(watch: Watch, _: tuple[int, int]) -> tuple[Watch, list[Fi
     return replace(watch, agreement_sum=watch.agreement_sum + values[-1], n_agreements=watch.n_agreements + 1), []
 
 
+def _mean_square(window: Tensor) -> float:
+    return float(window.double().square().mean())
+
+
+def _shared_power(total: Tensor, squares: float, n: int) -> float:
+    """Mean square of what n windows of this sum, and with this sum of mean squares, have in common."""
+    return (_mean_square(total) - squares) / (n * (n - 1))
+
+
 def _error(noise: float, n_before: float, n_pixels: int, n_pairs: float) -> float:
     """Standard error of the mean square of a change of pattern, by products of exposures less the mean of earlier."""
     return noise / n_pixels**0.5 * (1 / n_pairs + 4 / (n_before * N_PATTERN) + 2 / n_before**2) ** 0.5
@@ -162,17 +172,16 @@ def _look_at_pattern(watch: Watch, _: tuple[int, int]) -> tuple[Watch, list[Find
         mean = watch.window_sum / n
         away = [window - mean for window in windows]
         total = torch.stack(away).sum(0)
-        own = sum(float(one.double().square().mean()) for one in away)
+        own = sum(_mean_square(one) for one in away)
         n_pairs = N_PATTERN * (N_PATTERN - 1) / 2
         noise = watch.window_power / n
         # the noise of the mean before is in each of them; what it has of pattern is not noise
-        power = watch.pattern_power
-        noise_of_mean = (noise - (power[0] if power else 0.0)) / n
-        change = (float(total.double().square().mean()) - own) / (2 * n_pairs) - noise_of_mean
+        noise_of_mean = (noise - _shared_power(watch.window_sum, watch.window_power, n)) / n
+        change = (_mean_square(total) - own) / (2 * n_pairs) - noise_of_mean
         loudest = max(noise, own / N_PATTERN)
         if change > _SIGMA * _error(loudest, n, mean.numel(), n_pairs):
             finding = Finding("pattern", watch.n - N_PATTERN, change**0.5)
-            squares = sum(float(one.double().square().mean()) for one in windows)
+            squares = sum(_mean_square(one) for one in windows)
             return replace(
                 watch, window_sum=torch.stack(windows).sum(0), window_power=squares, n_windows=N_PATTERN, recent=()
             ), [finding]
@@ -182,7 +191,7 @@ def _look_at_pattern(watch: Watch, _: tuple[int, int]) -> tuple[Watch, list[Find
     return replace(
         watch,
         window_sum=watch.window_sum + oldest if watch.n_windows else oldest.clone(),
-        window_power=watch.window_power + float(oldest.double().square().mean()),
+        window_power=watch.window_power + _mean_square(oldest),
         n_windows=watch.n_windows + 1,
     ), []
 

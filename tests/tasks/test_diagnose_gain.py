@@ -1,0 +1,162 @@
+"""The gain doctor on sessions whose detector is known."""
+
+import logging
+
+import numpy as np
+import torch
+
+from kernels.movies.gain import orient
+from kernels.specimen.simulation import random_detector
+from tasks.diagnose_gain import DiagnoseGainParams, diagnose_gain
+from tasks.records.gain import GainDiagnosis
+from tests.truth.detector_session import add_exposure, add_gain, counts, generator, with_other_pixels
+
+SHAPE = (152, 168)
+
+
+def diagnosed(store, exposure_ids, **params) -> GainDiagnosis:
+    report = diagnose_gain.fn(store.url, exposure_ids, DiagnoseGainParams(**params))
+    assert not report.failed, report
+    return GainDiagnosis.model_validate(store.product("session/gain_diagnosis").record().details)
+
+
+def ids(n, first=0):
+    return [f"movie_{i:04d}" for i in range(first, first + n)]
+
+
+def add_movies(store, detector, n, mean=40.0, first=0, seed=0, broken=None):
+    for i, exposure_id in enumerate(ids(n, first), start=first):
+        add_exposure(store, exposure_id, counts(detector, mean, generator(1000 * seed + i), broken))
+    return ids(n, first)
+
+
+def test_a_right_gain_is_said_to_be_right(store, workers):
+    detector = random_detector(SHAPE, generator(1))
+    add_gain(store, detector.gain)
+    found = diagnosed(store, add_movies(store, detector, 3))
+    assert found.kind == "as given" and found.verdict.startswith("as given")
+    assert found.recipe == {} and found.margin_sigma > 6
+    assert found.rows[0].is_as_given and abs(found.rows[0].agreement - 1) < 0.1
+    assert found.n_alarms == 0
+
+
+def test_recipe_lines_turn_a_wrong_gain_into_the_right_one(store, workers):
+    detector = random_detector(SHAPE, generator(2))
+    # the operator's file is the right gain turned and inverted, and the recipe turned it by another angle
+    file = orient(1 / detector.gain, 90, "vertical")
+    add_gain(store, orient(file, 90, "none"), rotation_deg=90, flip="none", meaning="multiply")
+    found = diagnosed(store, add_movies(store, detector, 4))
+    assert found.kind == "other way", found
+    recipe = found.recipe
+    again = orient(file, recipe["gain_rotation_deg"], recipe["gain_flip"])
+    assert recipe["gain_meaning"] == "divide"
+    torch.testing.assert_close(again, 1 / detector.gain)
+
+
+def test_corrected_counts_and_a_gain_of_another_detector_are_told_apart(store, workers):
+    detector, other = random_detector(SHAPE, generator(3)), random_detector(SHAPE, generator(4))
+    add_gain(store, other.gain)
+    names = add_movies(store, detector, 8)
+    assert diagnosed(store, names).kind == "another gain"
+    for i, name in enumerate(names):
+        add_exposure(store, name, counts(detector, 40.0, generator(i)) * detector.gain)
+    add_gain(store, detector.gain, rotation_deg=0)
+    found = diagnosed(store, names)
+    assert found.kind == "already corrected" and "already corrected" in found.verdict
+
+
+def test_a_few_electrons_are_no_evidence(store, workers):
+    detector = random_detector(SHAPE, generator(5))
+    add_gain(store, detector.gain)
+    found = diagnosed(store, add_movies(store, detector, 1, mean=0.1))
+    assert found.kind == "too few counts" and "too few counts" in found.verdict
+
+
+def test_a_gain_of_twice_the_size_is_binned(store, workers):
+    fine = random_detector((2 * SHAPE[0], 2 * SHAPE[1]), generator(6))
+    add_gain(store, orient(fine.gain, 180))
+    for i, name in enumerate(ids(3)):
+        total = torch.nn.functional.avg_pool2d(counts(fine, 10.0, generator(i))[None], 2)[0] * 4
+        add_exposure(store, name, total)
+    found = diagnosed(store, ids(3))
+    assert found.kind == "other way" and found.rows[0].binning == 2
+    assert found.recipe["gain_rotation_deg"] == 180 and "binning by 2" in found.verdict
+
+
+def test_batches_add_up_to_one_diagnosis_and_nothing_is_done_twice(store, workers, tmp_path):
+    detector = random_detector(SHAPE, generator(7))
+    add_gain(store, detector.gain)
+    names = add_movies(store, detector, 12)
+    for start in (0, 3, 4, 9):
+        diagnosed(store, names[: start + 3])
+    in_parts = diagnosed(store, names)
+    attempts = store.product("session/gain_diagnosis").attempts()
+    report = diagnose_gain.fn(store.url, names, DiagnoseGainParams())
+    assert sorted(report.kept) == names and not report.done
+    assert store.product("session/gain_diagnosis").attempts() == attempts
+    (store.location / "session" / "gain_diagnosis").remove()
+    at_once = diagnosed(store, names)
+    assert at_once.rows == in_parts.rows and at_once.n_exposures == in_parts.n_exposures == 12
+    assert at_once.pattern_percent == in_parts.pattern_percent
+
+
+def test_a_changed_gain_and_a_new_dead_column_raise_one_alarm_each_where_they_start(store, workers, caplog):
+    detector = random_detector(SHAPE, generator(8))
+    add_gain(store, detector.gain)
+    names = add_movies(store, detector, 6)
+    broken = torch.ones(SHAPE)
+    broken[:, 100] = 0
+    broken[20:24, 30:33] = 0
+    names += add_movies(store, detector, 5, first=6, broken=broken)
+    names += add_movies(store, with_other_pixels(detector, 0.5, generator(9)), 6, first=11, broken=broken)
+    with caplog.at_level(logging.WARNING, "tasks.diagnose_gain"):
+        for start in range(0, len(names), 4):
+            found = diagnosed(store, names[start : start + 4])
+    alarms = {alarm.kind: alarm for alarm in found.alarms}
+    assert len(found.alarms) == found.n_alarms == len(caplog.records) == 3, found.alarms
+    assert alarms["column"].exposure == "movie_0006" and alarms["column"].region_px == (100, 0, 1, SHAPE[0])
+    assert alarms["pixels"].exposure == "movie_0006" and alarms["pixels"].region_px == (30, 20, 3, 4)
+    assert alarms["gain agreement"].exposure == "movie_0011"
+    assert "add `100 0 1 152`" in alarms["column"].words
+
+
+def test_a_gain_is_made_used_renewed_at_twice_the_movies_and_frozen(store, workers):
+    detector = random_detector(SHAPE, generator(10))
+    names = add_movies(store, detector, 40, mean=200.0)
+    product = store.product("session/estimated_gain")
+    seen = []
+    for n in (2, 8, 10, 20, 40):
+        found = diagnosed(store, names[:n], most_exposures=20)
+        record = product.record()
+        seen.append(None if record is None else record.figures["n_exposures"])
+    assert seen[-2:] == [20, 20] and record.figures["is_frozen"], seen
+    assert seen == sorted(s or 0 for s in seen) or seen[0] is None
+    assert found.kind == "no gain: estimated"
+    gain, is_defect = product.read()["gain"], product.read()["is_defect"]
+    bad = (detector.is_dead | detector.is_hot).numpy()
+    assert (is_defect[bad] == 1).all() and is_defect[~bad].mean() < 1e-3
+    assert (gain[is_defect == 1] == 0).all()
+    assert not store.location.__truediv__("scratch/diagnose_gain").list()
+
+
+def test_an_estimate_is_withdrawn_when_a_gain_is_given(store, workers):
+    detector = random_detector(SHAPE, generator(11))
+    names = add_movies(store, detector, 8, mean=400.0)
+    diagnosed(store, names)
+    assert store.product("session/estimated_gain").record().state == "done"
+    add_gain(store, detector.gain)
+    assert diagnosed(store, names).kind == "as given"
+    assert store.product("session/estimated_gain").record().state == "skipped"
+
+
+def test_dark_and_foreign_exposures_change_nothing(store, workers):
+    detector = random_detector(SHAPE, generator(12))
+    add_gain(store, detector.gain)
+    names = add_movies(store, detector, 3)
+    add_exposure(store, "dark", torch.zeros(SHAPE))
+    add_exposure(store, "other", torch.poisson(torch.full((96, 80), 20.0)))
+    report = diagnose_gain.fn(store.url, [*names, "dark", "other"], DiagnoseGainParams())
+    assert "beam" in report.skipped["dark"] and not report.failed
+    found = GainDiagnosis.model_validate(store.product("session/gain_diagnosis").record().details)
+    assert found.kind == "as given" and found.n_exposures == 3
+    assert np.isfinite(found.mean_counts)
