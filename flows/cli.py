@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import services
+from flows.declarations import DEPLOYMENTS, read_declarations
 from flows.demonstrate import demonstrate
+from flows.deploy import Change
+from flows.deploy import deploy as install
 from flows.process_session import TooManyFailuresError, process_session
 from flows.recipe import Recipe, read_recipe
 from flows.services import ServiceError, Services
@@ -51,6 +55,33 @@ def up() -> None:
 def down() -> None:
     """Stop what `up` started."""
     console.print(f"stopped {services.down(Settings())} processes")
+
+
+@app.command()
+def deploy(
+    folder: Annotated[
+        Path, typer.Option(help="Folder with pools.yaml, prefect.yaml and automations.yaml.")
+    ] = DEPLOYMENTS,
+    facility: Annotated[
+        Path | None, typer.Option(help="YAML with what differs here; VITRIFLOW_FACILITY when not given.")
+    ] = None,
+) -> None:
+    """Install work pools, limits, deployments and automations on the Prefect server; safe to repeat."""
+    settings = Settings()
+    with _readable_errors():
+        declared = read_declarations(folder, facility or settings.facility)
+        with running_services():
+            _show_changes(install(declared, settings))
+
+
+def _show_changes(changes: list[Change]) -> None:
+    table = Table("kind", "name", "", "what differed")
+    for change in changes:
+        table.add_row(change.kind, change.name, change.outcome, ", ".join(change.fields))
+    console.print(table)
+    counts = Counter[str](change.outcome for change in changes)
+    outcomes = ("created", "updated", "unchanged", "removed")
+    console.print(", ".join(f"{counts[outcome]} {outcome}" for outcome in outcomes), highlight=False)
 
 
 @app.command()

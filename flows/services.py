@@ -26,6 +26,9 @@ from flows.settings import Settings
 
 START_TIMEOUT_SECONDS = 180
 
+POOLS = ("vitriflow-cpu", "vitriflow-gpu")
+"""Work pools of `deployments/pools.yaml` that a workstation serves itself."""
+
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_ARENA_MAX": "2"}
 """Dask has its workers give every freed array back to the system at once, and the next one is paged in anew: motion
 correction took 8.4 CPU-s a movie of 1200 × 1280 × 20, with freed memory kept 2.5. Two arenas bound what is kept."""
@@ -83,6 +86,8 @@ def up(settings: Settings) -> Services:
     try:
         api = settings.prefect_api_url or _start_prefect(settings, processes)
         dask = settings.dask_address or _start_dask(settings, processes)
+        if settings.serves_pools:
+            _start_pool_workers(api, dask, settings, processes)
     except BaseException:
         _stop(processes)
         raise
@@ -160,6 +165,26 @@ def _start_dask(settings: Settings, processes: list[Process]) -> str:
         _start(f"dask-{label.lower()}-worker", worker, {**environment, **threading, **extra}, settings, processes)
     _wait(address, lambda: _n_labels(address) == 2, processes[-1], settings)
     return address
+
+
+def _start_pool_workers(api: str, dask: str, settings: Settings, processes: list[Process]) -> None:
+    """One Prefect worker a work pool; each starts the flow runs of its pool as processes on this machine."""
+    environment = {
+        "PREFECT_HOME": str(settings.home / "prefect-worker"),
+        "PREFECT_API_URL": api,
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "VITRIFLOW_DASK_ADDRESS": dask,
+        "VITRIFLOW_PREFECT_API_URL": api,
+    }
+    for pool in POOLS:
+        name = f"{pool}-worker"
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
+        _start(name, [*command, "--name", f"{socket.gethostname()}-{pool}"], environment, settings, processes)
+    for process in processes[-len(POOLS) :]:
+        log = settings.home / f"{process.name}.log"
+        _wait(api, lambda log=log: b"started!" in log.read_bytes(), process, settings)  # type: ignore[misc]
 
 
 def _start(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,3 +27,11 @@ class Settings(BaseSettings):
     """Threads of the CPU-labelled worker, and of the arithmetic of the GPU-labelled one where it has no GPU."""
     worker_memory: str = "3GiB"
     """Most memory that each embedded worker may use."""
+    serves_pools: bool = False
+    """Whether `up` also starts a Prefect worker for each work pool, so that deployments run on this machine."""
+    facility: Path | None = None
+    """YAML file with what `deploy` is to install differently from the files in ``deployments/``."""
+    alarm_webhook: SecretStr | None = None
+    """Address that automations post ``{"subject": …, "message": …}`` to."""
+    alarm_block: str | None = None
+    """Prefect notification block that automations use instead, for instance ``slack-webhook/facility``."""

@@ -94,21 +94,3 @@ def test_down_stops_every_process(tmp_path):
     assert down(settings) == 3
     assert running(settings) is None
     assert not any(process.running() for process in services.processes)
-
-
-def test_the_deployments_are_installed_and_repeating_it_is_safe(services, settings):
-    environment = {**os.environ, "PREFECT_API_URL": services.prefect_api_url, "PREFECT_HOME": str(settings.home)}
-    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
-    root = Path(__file__).parents[2]
-    commands = [["work-pool", "create", "--type", "process", "vitriflow"]]
-    commands += [["deploy", "--all", "--prefect-file", "deployments/prefect.yaml"]] * 2
-    for command in commands:
-        done = subprocess.run([*prefect, *command], env=environment, cwd=root, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    request = urllib.request.Request(
-        f"{services.prefect_api_url}/deployments/filter", b"{}", {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        deployments = [d for d in json.load(response) if d["name"] != "tick"]
-    assert [d["name"] for d in deployments] == ["process"]
-    assert "recipe" in deployments[0]["parameter_openapi_schema"]["properties"]
