@@ -53,16 +53,18 @@ def read_epu(movie: Path, mirror: Path | None) -> SidecarPart | None:
 
     EPU writes SI units (m, V, rad, e⁻/m²) and counts underfocus negative.
     """
+    path = next((place for place in xml_places(movie, mirror) if place.is_file()), None)
+    return None if path is None else _read_xml(path, movie)
+
+
+def xml_places(movie: Path, mirror: Path | None) -> list[Path]:
+    """Where the XML file of a movie may lie, the first place first; none where EPU gives no such name."""
     name = EpuName.of(movie.name)
     if name is None:
-        return None
+        return []
     beside = movie.with_name(f"{name.stem}.xml")
-    places = [beside]
-    if mirror is not None:
-        disc = next((i for i, part in enumerate(beside.parts) if part.lower().startswith("images-disc")), None)
-        places += [mirror.joinpath(*beside.parts[disc:])] if disc is not None else []
-    path = next((place for place in places if place.is_file()), None)
-    return None if path is None else _read_xml(path, movie)
+    disc = next((i for i, part in enumerate(beside.parts) if part.lower().startswith("images-disc")), None)
+    return [beside] if mirror is None or disc is None else [beside, mirror.joinpath(*beside.parts[disc:])]
 
 
 def _read_xml(path: Path, movie: Path) -> SidecarPart:

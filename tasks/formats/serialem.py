@@ -32,7 +32,7 @@ def read_serialem(movie: Path) -> SidecarPart | None:
 
     SerialEM writes Å, kV, degrees and e⁻/Å², stage, shifts and defocus in µm, and counts underfocus negative.
     """
-    for path in (movie.with_name(movie.name + MDOC_SUFFIX), movie.with_suffix(MDOC_SUFFIX)):
+    for path in mdoc_places(movie):
         if path.is_file():
             mdoc = _read_mdoc(path)
             section = mdoc.section_of(movie)
@@ -50,6 +50,11 @@ def read_serialem(movie: Path) -> SidecarPart | None:
             if section is not None:
                 return _serialem_part(path, mdoc, section, movie)
     return None
+
+
+def mdoc_places(movie: Path) -> list[Path]:
+    """Where the ``.mdoc`` of this movie alone may lie, the first place first."""
+    return [movie.with_name(movie.name + MDOC_SUFFIX), movie.with_suffix(MDOC_SUFFIX)]
 
 
 @dataclass(frozen=True)
