@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     """Threads of the CPU-labelled worker, and of the arithmetic of the GPU-labelled one where it has no GPU."""
     worker_memory: str = "3GiB"
     """Most memory that each embedded worker may use."""
+    worker_patience_seconds: float = 300.0
+    """How long a stage waits for a worker with the label it needs, saying so, before it fails."""
     serves_pools: bool = False
     """Whether `up` also starts a Prefect worker for each work pool, so that deployments run on this machine."""
     facility: Path | None = None

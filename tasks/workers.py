@@ -7,12 +7,15 @@ reads stores, writes one attempt and returns nothing but its outcome. Arrays nev
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -41,6 +44,7 @@ Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 """After which a stage looks whether the operator has orders, also when no item ends."""
+_SECONDS_BETWEEN_REMINDERS = 30.0
 _SECONDS_TO_FINISH = 8.0
 """For items that are being worked on when the flow run is suspended."""
 
@@ -72,11 +76,70 @@ class Stage(Generic[Params]):
         return self.address(item) if self.address else f"exposures/{item}/{self.name}"
 
 
+@dataclass(frozen=True)
+class Connection:
+    """Whose items are run, and how long they wait for a worker that is not there."""
+
+    owner: str = ""
+    """The session; items of one owner that an earlier flow left behind are waited for."""
+    patience_seconds: float = 0.0
+
+
+_NOBODY = Connection()
+_connection: ContextVar[Connection] = ContextVar("connection")
+
+
 @contextmanager
-def connect(address: str) -> Iterator[Client]:
-    """A Dask client that the stages called inside the block use."""
+def connect(address: str, owner: str = "", patience_seconds: float = 0.0) -> Iterator[Client]:
+    """A Dask client that the stages called inside the block use.
+
+    Parameters
+    ----------
+    owner
+        Session that is worked on, alone (see `tasks.stores.lease`). A flow that was killed leaves the items behind
+        that its workers were computing: they are waited for here, so that none is computed twice.
+    patience_seconds
+        How long a stage waits for a worker with its label, saying so, before it gives up.
+    """
+    connection = Connection(owner, patience_seconds)
     with Client(address, set_as_default=True, timeout=30) as client:
-        yield client
+        _wait_for_leftovers(client, owner)
+        previous = _connection.set(connection)
+        try:
+            yield client
+        finally:
+            _connection.reset(previous)
+
+
+def _wait_for_leftovers(client: Client, owner: str) -> None:
+    is_told = False
+    while owner:
+        left = client.run(_executing, owner, on_error="ignore")
+        names = [name for found in left.values() for name in found]
+        if not names:
+            return
+        if not is_told:
+            is_told = True
+            logger.info("waiting for %d items that an earlier flow left behind: %s", len(names), ", ".join(names))
+        time.sleep(0.5)
+
+
+def _executing(owner: str) -> list[str]:
+    """Items of an owner that this worker is computing."""
+    return [name for name, its_owner in list(_EXECUTING.values()) if its_owner == owner]
+
+
+_EXECUTING: dict[str, tuple[str, str]] = {}
+"""Of this worker: key -> name of the item and its owner."""
+
+
+def _run_registered(function: Callable[..., Any], name: str, owner: str, item: Any, *arguments: Any) -> Any:
+    key = uuid.uuid4().hex
+    _EXECUTING[key] = (f"{name} {item}", owner)
+    try:
+        return function(item, *arguments)
+    finally:
+        del _EXECUTING[key]
 
 
 def device() -> torch.device:
@@ -85,20 +148,31 @@ def device() -> torch.device:
 
 
 def require_workers(label: Label) -> Client:
-    """The connected client, once a worker with ``label`` is there; raises NoWorkerError where none is."""
+    """The connected client, once a worker with ``label`` is there; raises NoWorkerError where none comes."""
     try:
         client = distributed.default_client()
     except ValueError as error:
         raise NoWorkerError("no Dask cluster is connected; start one with `vitriflow up`") from error
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    if not any(worker["resources"].get(label, 0) >= 1 for worker in workers):
+    started = time.monotonic()
+    patience = _connection.get(_NOBODY).patience_seconds
+    told_at = -math.inf
+    while True:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if any(worker["resources"].get(label, 0) >= 1 for worker in workers):
+            return client
         labels = sorted({name for worker in workers for name in worker["resources"]})
-        raise NoWorkerError(
+        message = (
             f"no worker labelled {label} at {client.scheduler.address}: found {len(workers)} workers"  # type: ignore[union-attr]
             f" labelled {', '.join(labels) or 'nothing'}; start one with"
             f" `dask worker {client.scheduler.address} --nthreads 1 --resources {label}=1`"  # type: ignore[union-attr]
         )
-    return client
+        waited = time.monotonic() - started
+        if waited >= patience:
+            raise NoWorkerError(message)
+        if waited - told_at >= _SECONDS_BETWEEN_REMINDERS:
+            told_at = waited
+            logger.warning("%s; waiting for it, %.0f of %.0f s", message, waited, patience)
+        time.sleep(min(1.0, patience - waited))
 
 
 def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], params: Params) -> StageReport:
@@ -180,6 +254,7 @@ def run_items(
     committed by its worker when it is done.
     """
     client = require_workers(label)
+    owner = _connection.get(_NOBODY).owner
     orders = Orders()
     n_slots = sum(int(w["resources"].get(label, 0)) for w in client.scheduler_info(n_workers=-1)["workers"].values())
     waiting = list(reversed(items))
@@ -189,7 +264,10 @@ def run_items(
     def submit() -> None:
         item = waiting.pop()
         future = client.submit(
+            _run_registered,
             function,
+            name,
+            owner,
             item,
             *arguments,
             resources={label: 1},

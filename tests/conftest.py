@@ -23,7 +23,7 @@ def workers() -> Iterator[Client]:
         threads_per_worker=1,
         processes=False,
         resources={"CPU": 1, "GPU": 1},
-        dashboard_address=None,
+        dashboard_address=":0",
     )
     with cluster, Client(cluster, set_as_default=True) as client:
         yield client

@@ -1,5 +1,8 @@
 """Items on labelled workers: kept, failed and skipped ones, and the guard."""
 
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -10,7 +13,7 @@ from tasks import workers as tasks_workers
 from tasks.formats import FormatError
 from tasks.records.session import StageParams
 from tasks.stores.ledger import read_ledger
-from tasks.workers import NoWorkerError, SkipItem, Stage, require_workers, run_stage
+from tasks.workers import NoWorkerError, SkipItem, Stage, connect, require_workers, run_stage
 
 
 class ScaleParams(StageParams):
@@ -47,8 +50,14 @@ def _spend_cpu_time(store, item, params, attempt):
     _import(store, item, params, attempt)
 
 
+def _import_slowly(store, item, params, attempt):
+    time.sleep(2)
+    _import(store, item, params, attempt)
+
+
 IMPORT = Stage("import_session", 1, "CPU", _import, _no_inputs)
 CORRECT = Stage("correct_motion", 1, "GPU", _correct, _import_inputs)
+SLOW = Stage("import_session", 1, "CPU", _import_slowly, _no_inputs)
 BUSY = Stage("import_session", 1, "CPU", _spend_cpu_time, _no_inputs)
 
 
@@ -75,7 +84,7 @@ def test_a_changed_import_is_corrected_again(store, workers):
 
 
 def test_a_missing_gpu_worker_is_named_with_the_command_that_starts_one():
-    cluster = LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=None)
+    cluster = LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=":0")
     with cluster, Client(cluster, set_as_default=True), pytest.raises(NoWorkerError, match="--resources GPU=1"):
         require_workers("GPU")
 
@@ -85,3 +94,35 @@ def test_usage_of_a_stage_is_measured(store, workers):
     assert 0.2 <= report.cpu_seconds < 20  # the inproc worker shares its process with the scheduler and the client
     assert report.peak_memory_bytes > 10_000_000
     assert tasks_workers.device().type in {"cpu", "cuda"}
+
+
+def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
+    caplog.set_level("WARNING", logger="tasks.workers")
+    cluster = LocalCluster(n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=":0")
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-nanny"]
+    command += ["--host", "127.0.0.1", "--no-dashboard", "--resources", "GPU=1"]
+    with cluster, connect(cluster.scheduler_address, patience_seconds=120) as client:
+        started = []
+        late = threading.Timer(1.0, lambda: started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL)))
+        late.start()
+        try:
+            assert require_workers("GPU") is client
+        finally:
+            late.join()
+            started[0].terminate()
+            started[0].wait()
+    assert "no worker labelled GPU" in caplog.text
+
+
+def test_what_a_flow_left_behind_is_waited_for_and_not_computed_twice(store):
+    with LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=":0") as cluster:
+        with Client(cluster.scheduler_address, set_as_default=False) as ended:
+            arguments = (tasks_workers._make_product, "import_session", store.url, "a", store.url, SLOW, ScaleParams())
+            orphan = ended.submit(tasks_workers._run_registered, *arguments)
+            while not any(ended.run(tasks_workers._executing, store.url).values()):
+                time.sleep(0.01)
+            del orphan
+        with connect(cluster.scheduler_address, owner=store.url):
+            report = run_stage(store.url, SLOW, ["a"], ScaleParams())
+    assert report.kept == ["a"]
+    assert len(store.exposure_product("a", "import_session").attempts()) == 1
