@@ -29,13 +29,19 @@ from flows.process_session import TooManyFailuresError, process_session
 from flows.recipe import Recipe, read_recipe
 from flows.services import ServiceError, Services
 from flows.settings import Settings
+from flows.sweep_sessions import POLICY, read_policy
 from tasks.export_session import ExportError, ExportSessionParams, export_session
 from tasks.records.comparison import Comparison
+from tasks.records.retention import PRODUCT_CLASSES, SweepReport, SweptItem
 from tasks.records.session import StageReport
 from tasks.simulate_session import SimulateSessionParams
 from tasks.stores import ledger
-from tasks.stores.location import StoreError
+from tasks.stores.location import Location, StoreError
+from tasks.stores.retention import expired_products
+from tasks.stores.retention import restore as mark_wanted
 from tasks.stores.session_store import SessionStore
+from tasks.stores.survey import find_sessions
+from tasks.sweep_session import sweep_session
 from tasks.workers import NoWorkerError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -183,6 +189,68 @@ def export(
     with _readable_errors():
         files = export_session.fn(session, str(folder), ExportSessionParams(is_overwriting=overwrite))
         console.print(f"{len(files)} files written to {folder}")
+
+
+@app.command()
+def sweep(
+    stores: Annotated[list[str], typer.Argument(help="Sessions, or folders and s3:// prefixes that hold sessions.")],
+    is_deleting: Annotated[bool, typer.Option("--delete/--dry-run", help="Remove, or print what would go.")] = False,
+    policy: Annotated[Path, typer.Option(help="YAML file that says how long each class is kept.")] = POLICY,
+) -> None:
+    """Remove expired products and what killed stages left; never what another product has to be made from."""
+    with _readable_errors():
+        chosen = read_policy(policy)
+        urls = [url for root in stores for url in find_sessions(Location.of(root))]
+        if not urls:
+            raise StoreError(f"{', '.join(stores)}: found no session; check the address")
+        _show_sweep([sweep_session.fn(url, chosen, not is_deleting) for url in urls])
+
+
+@app.command()
+def restore(
+    session: Annotated[str, typer.Argument(help="Store of the session.")],
+    product: Annotated[
+        list[str] | None, typer.Option(help="Class (imported_movies, …) or address of a product; all when left out.")
+    ] = None,
+) -> None:
+    """Mark expired products to be made again by the next `process`, with what they are made from."""
+    with _readable_errors():
+        store = SessionStore.open(session)
+        expired = expired_products(store)
+        unknown = set(product or []) - set(expired) - set(expired.values()) - set(PRODUCT_CLASSES)
+        if unknown:
+            raise ValueError(
+                f"{', '.join(sorted(unknown))}: has not expired and is no class; expected one of "
+                f"{', '.join(sorted(set(expired.values()))) or 'none: nothing expired here'}"
+            )
+        chosen = [a for a, name in expired.items() if not product or a in product or name in product]
+        marked = mark_wanted(store, chosen)
+        console.print(f"{len(marked)} products will be made again by the next `vitriflow process` of {store.url}")
+
+
+def _show_sweep(reports: list[SweepReport]) -> None:
+    is_dry_run = all(report.is_dry_run for report in reports)
+    verb = "would be removed" if is_dry_run else "removed"
+    table = Table("session", "class", "products", "bytes", "reason", title=verb)
+    for column in table.columns[2:4]:
+        column.justify = "right"
+    for report in reports:
+        for items, words in ((report.removed, ""), (report.held, "kept: ")):
+            groups: dict[tuple[str, str], list[SweptItem]] = {}
+            for item in items:
+                reason = item.reason if not words else item.reason.split("/")[-1]
+                groups.setdefault((item.product_class, reason), []).append(item)
+            for (name, reason), group in groups.items():
+                n_bytes = sum(item.n_bytes for item in group)
+                table.add_row(report.session, name, str(len(group)), f"{n_bytes:,}", f"{words}{reason}")
+        if report.refused:
+            table.add_row(report.session, "", "", "", report.refused)
+    if table.rows:
+        console.print(table)
+    total = sum(report.n_bytes for report in reports)
+    console.print(f"{total:,} bytes {verb} in {len(reports)} sessions", highlight=False)
+    if is_dry_run and total:
+        console.print("nothing was removed; give --delete to remove it")
 
 
 @contextmanager
