@@ -11,13 +11,12 @@ from flows.find_particles import find_particles
 from flows.preprocess import preprocess
 from flows.recipe import Recipe
 from flows.reconstruct import reconstruct
-from flows.services import dask_address
-from flows.settings import Settings
+from flows.session_recipe import remember_recipe
+from flows.sole_use import EXPOSURES, MAPS, sole_use
 from tasks.import_session import import_session
 from tasks.records.session import StageReport
 from tasks.report_session import report_session
 from tasks.stores.session_store import SessionStore
-from tasks.workers import connect
 
 
 class TooManyFailuresError(RuntimeError):
@@ -45,7 +44,8 @@ def process_session(session_url: str, source: str, recipe: Recipe) -> list[Stage
     One report a stage; a stage that ran in batches has one for all of them.
     """
     SessionStore.create(session_url)
-    with connect(dask_address(Settings())), _reported(session_url, recipe):
+    remember_recipe(session_url, recipe)
+    with sole_use(session_url, EXPOSURES, MAPS), _reported(session_url, recipe):
         imported = import_session(session_url, source, recipe.import_session)
         reports = [imported]
         for batch in batches(imported.available, recipe.batch_size):

@@ -6,12 +6,12 @@ from flows.recipe import Recipe
 from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
 
-_ADDRESS = "session/recipe"
+RECIPE_ADDRESS = "session/recipe"
 
 
 def remember_recipe(session_url: str, recipe: Recipe) -> None:
     """Keep the recipe in the session's store."""
-    product = SessionStore.open(session_url).product(_ADDRESS)
+    product = SessionStore.open(session_url).product(RECIPE_ADDRESS)
     record = product.record()
     if record is None or record.params != recipe.model_dump(mode="json") or product.is_inherited:
         with product.write("recipe", 1, recipe, {}):
@@ -20,7 +20,7 @@ def remember_recipe(session_url: str, recipe: Recipe) -> None:
 
 def recall_recipe(session_url: str) -> Recipe:
     """The recipe that the session was last processed with; StoreError where it never was."""
-    record = SessionStore.open(session_url).product(_ADDRESS).record()
+    record = SessionStore.open(session_url).product(RECIPE_ADDRESS).record()
     if record is None:
         raise StoreError(f"store {session_url}: no recipe is kept with it; process it once with a recipe given")
     return Recipe.model_validate(record.params)

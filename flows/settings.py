@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     """Threads of the CPU-labelled worker, and of the arithmetic of the GPU-labelled one where it has no GPU."""
     worker_memory: str = "3GiB"
     """Most memory that each embedded worker may use."""
+    lease_patience_seconds: float = 60.0
+    """How long a flow waits for another one that works on the same part of a session."""
     worker_patience_seconds: float = 300.0
     """How long a stage waits for a worker with the label it needs, saying so, before it fails."""
     serves_pools: bool = False

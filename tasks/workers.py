@@ -80,8 +80,9 @@ class Stage(Generic[Params]):
 class Connection:
     """Whose items are run, and how long they wait for a worker that is not there."""
 
-    owner: str = ""
-    """The session; items of one owner that an earlier flow left behind are waited for."""
+    owners: tuple[str, ...] = ()
+    """The parts of a session that are worked on; items of one of them that an earlier flow left behind are waited for.
+    """
     patience_seconds: float = 0.0
 
 
@@ -90,20 +91,20 @@ _connection: ContextVar[Connection] = ContextVar("connection")
 
 
 @contextmanager
-def connect(address: str, owner: str = "", patience_seconds: float = 0.0) -> Iterator[Client]:
+def connect(address: str, owners: tuple[str, ...] = (), patience_seconds: float = 0.0) -> Iterator[Client]:
     """A Dask client that the stages called inside the block use.
 
     Parameters
     ----------
-    owner
-        Session that is worked on, alone (see `tasks.stores.lease`). A flow that was killed leaves the items behind
-        that its workers were computing: they are waited for here, so that none is computed twice.
+    owners
+        Parts of a session that are worked on, alone (see `tasks.stores.lease`). A flow that was killed leaves the items
+        behind that its workers were computing: they are waited for here, so that none is computed twice.
     patience_seconds
         How long a stage waits for a worker with its label, saying so, before it gives up.
     """
-    connection = Connection(owner, patience_seconds)
+    connection = Connection(owners, patience_seconds)
     with Client(address, set_as_default=True, timeout=30) as client:
-        _wait_for_leftovers(client, owner)
+        _wait_for_leftovers(client, owners)
         previous = _connection.set(connection)
         try:
             yield client
@@ -111,10 +112,10 @@ def connect(address: str, owner: str = "", patience_seconds: float = 0.0) -> Ite
             _connection.reset(previous)
 
 
-def _wait_for_leftovers(client: Client, owner: str) -> None:
+def _wait_for_leftovers(client: Client, owners: tuple[str, ...]) -> None:
     is_told = False
-    while owner:
-        left = client.run(_executing, owner, on_error="ignore")
+    while owners:
+        left = client.run(_executing, owners, on_error="ignore")
         names = [name for found in left.values() for name in found]
         if not names:
             return
@@ -124,18 +125,20 @@ def _wait_for_leftovers(client: Client, owner: str) -> None:
         time.sleep(0.5)
 
 
-def _executing(owner: str) -> list[str]:
-    """Items of an owner that this worker is computing."""
-    return [name for name, its_owner in list(_EXECUTING.values()) if its_owner == owner]
+def _executing(owners: tuple[str, ...]) -> list[str]:
+    """Items of some owners that this worker is computing."""
+    return [name for name, its_owners in list(_EXECUTING.values()) if set(its_owners) & set(owners)]
 
 
-_EXECUTING: dict[str, tuple[str, str]] = {}
-"""Of this worker: key -> name of the item and its owner."""
+_EXECUTING: dict[str, tuple[str, tuple[str, ...]]] = {}
+"""Of this worker: key -> name of the item and its owners."""
 
 
-def _run_registered(function: Callable[..., Any], name: str, owner: str, item: Any, *arguments: Any) -> Any:
+def _run_registered(
+    function: Callable[..., Any], name: str, owners: tuple[str, ...], item: Any, *arguments: Any
+) -> Any:
     key = uuid.uuid4().hex
-    _EXECUTING[key] = (f"{name} {item}", owner)
+    _EXECUTING[key] = (f"{name} {item}", owners)
     try:
         return function(item, *arguments)
     finally:
@@ -254,7 +257,7 @@ def run_items(
     committed by its worker when it is done.
     """
     client = require_workers(label)
-    owner = _connection.get(_NOBODY).owner
+    owners = _connection.get(_NOBODY).owners
     orders = Orders()
     n_slots = sum(int(w["resources"].get(label, 0)) for w in client.scheduler_info(n_workers=-1)["workers"].values())
     waiting = list(reversed(items))
@@ -267,7 +270,7 @@ def run_items(
             _run_registered,
             function,
             name,
-            owner,
+            owners,
             item,
             *arguments,
             resources={label: 1},

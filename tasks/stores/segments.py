@@ -52,6 +52,10 @@ class Segments:
                 return
         raise StoreError(f"index {self._location.url}: it changed each of {_TRIES} times it was read; try again")
 
+    def files(self) -> tuple[str, ...]:
+        """Names of the segments: another tuple after every change."""
+        return tuple(segment.file for segment in self._list())
+
     def clear(self) -> None:
         self._location.remove()
 

@@ -117,12 +117,12 @@ def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
 def test_what_a_flow_left_behind_is_waited_for_and_not_computed_twice(store):
     with LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=":0") as cluster:
         with Client(cluster.scheduler_address, set_as_default=False) as ended:
-            arguments = (tasks_workers._make_product, "import_session", store.url, "a", store.url, SLOW, ScaleParams())
+            arguments = (tasks_workers._make_product, "import_session", ("s",), "a", store.url, SLOW, ScaleParams())
             orphan = ended.submit(tasks_workers._run_registered, *arguments)
-            while not any(ended.run(tasks_workers._executing, store.url).values()):
+            while not any(ended.run(tasks_workers._executing, ("s",)).values()):
                 time.sleep(0.01)
             del orphan
-        with connect(cluster.scheduler_address, owner=store.url):
+        with connect(cluster.scheduler_address, owners=("s",)):
             report = run_stage(store.url, SLOW, ["a"], ScaleParams())
     assert report.kept == ["a"]
     assert len(store.exposure_product("a", "import_session").attempts()) == 1

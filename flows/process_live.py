@@ -1,0 +1,92 @@
+"""A wave of a session that is still being collected: what has arrived is processed while more arrives."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.process_session import check_failures, merge_batches
+from flows.recipe import Recipe
+from flows.session_recipe import recall_recipe
+from flows.sole_use import EXPOSURES, sole_use
+from tasks.correct_motion import correct_motion
+from tasks.curate_exposures import curate_exposures
+from tasks.estimate_ctf import estimate_ctf
+from tasks.extract_particles import extract_particles
+from tasks.import_session import import_session
+from tasks.pick_particles import pick_particles
+from tasks.records.session import StageReport
+from tasks.stores.arrivals import Arrival, arrivals_version, waiting_arrivals
+from tasks.stores.lease import Lease
+from tasks.stores.session_store import SessionStore
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@flow(name="process_live", flow_run_name="live {session_url}")
+def process_live(
+    session_url: str, source: str, recipe: Recipe | None = None, idle_seconds: float = 60.0, max_seconds: float = 3600.0
+) -> list[StageReport]:
+    """Process the exposures of a session as they arrive, until nothing has arrived for a while.
+
+    Whoever watches the folder hands files over (`tasks.stores.arrivals`); a wave takes them, in batches as large as
+    what has gathered, and ends when there is nothing new for ``idle_seconds``, or at the first pause after
+    ``max_seconds``. Two waves of one session never run at once: the second waits for a moment and leaves, since the
+    first takes what it would have taken. A wave that dies loses nothing: the next one continues.
+    """
+    chosen = recipe or recall_recipe(session_url)
+    with sole_use(session_url, EXPOSURES) as (lease,):
+        return follow_arrivals(session_url, source, chosen, idle_seconds, max_seconds, lease)
+
+
+@task(name="follow_arrivals", cache_policy=NO_CACHE)
+def follow_arrivals(
+    session_url: str, source: str, recipe: Recipe, idle_seconds: float, max_seconds: float, lease: Lease
+) -> list[StageReport]:
+    """Take what has arrived until nothing does.
+
+    One task run a wave: a task run a batch would cost more of the server's database than the exposures of a batch.
+    """
+    store = SessionStore.open(session_url)
+    started = last_arrival = time.monotonic()
+    reports: list[StageReport] = []
+    tried: set[Arrival] = set()
+    version: tuple[str, ...] | None = None
+    while True:
+        lease.check()
+        found = arrivals_version(store)
+        batch: list[Arrival] = []
+        if found != version:
+            waiting = [arrival for arrival in waiting_arrivals(store) if arrival not in tried]
+            batch = waiting[: recipe.batch_size]
+            version = found if len(batch) == len(waiting) else None
+        if batch:
+            tried |= set(batch)
+            files = [arrival.path for arrival in batch]
+            reports = merge_batches([*reports, *process_arrivals(session_url, source, files, recipe)])
+            check_failures(reports, recipe.max_failed_fraction)
+            last_arrival = time.monotonic()
+        elif time.monotonic() - last_arrival >= idle_seconds or time.monotonic() - started > max_seconds:
+            return reports
+        else:
+            time.sleep(min(_SECONDS_BETWEEN_LOOKS, idle_seconds))
+
+
+def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe: Recipe) -> list[StageReport]:
+    """All that is done with single exposures, for a few files that have arrived."""
+    imported = import_session.fn(session_url, source, recipe.import_session, list(files))
+    exposures = imported.available
+    return [
+        imported,
+        correct_motion.fn(session_url, exposures, recipe.correct_motion),
+        estimate_ctf.fn(session_url, exposures, recipe.estimate_ctf),
+        curate_exposures.fn(session_url, exposures, recipe.curate_exposures),
+        pick_particles.fn(session_url, exposures, recipe.pick_particles),
+        extract_particles.fn(session_url, exposures, recipe.extract_particles),
+    ]
