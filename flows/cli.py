@@ -30,12 +30,15 @@ from flows.recipe import Recipe, read_recipe
 from flows.services import ServiceError, Services
 from flows.settings import Settings
 from flows.sweep_sessions import POLICY, read_policy
+from flows.watch_sessions import watch_sessions
 from tasks.export_session import ExportError, ExportSessionParams, export_session
 from tasks.records.comparison import Comparison
 from tasks.records.retention import PRODUCT_CLASSES, SweepReport, SweptItem
 from tasks.records.session import StageReport
+from tasks.scan_folders import ScanFoldersParams
 from tasks.simulate_session import SimulateSessionParams
 from tasks.stores import ledger
+from tasks.stores.lease import LeaseHeldError
 from tasks.stores.location import Location, StoreError
 from tasks.stores.retention import expired_products
 from tasks.stores.retention import restore as mark_wanted
@@ -47,7 +50,16 @@ from tasks.workers import NoWorkerError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
 
-EXPECTED_ERRORS = (ValueError, OSError, StoreError, ExportError, ServiceError, NoWorkerError, TooManyFailuresError)
+EXPECTED_ERRORS = (
+    ValueError,
+    OSError,
+    StoreError,
+    ExportError,
+    ServiceError,
+    NoWorkerError,
+    TooManyFailuresError,
+    LeaseHeldError,
+)
 """Errors whose message says all an operator needs; anything else is a defect and shows its traceback."""
 
 
@@ -132,6 +144,39 @@ def process(
 
 
 _STAGES_WITH_A_DIAMETER = ("pick_particles", "extract_particles", "classify_2d", "build_initial_map", "refine_map")
+
+
+@app.command()
+def watch(
+    roots: Annotated[list[Path], typer.Argument(help="Folders below which microscopes make a folder a session.")],
+    stores: Annotated[str, typer.Option(help="Folder or s3:// prefix for the stores of the sessions.")],
+    recipe: Annotated[str, typer.Option(help="Of sessions that begin now.")] = "default",
+    expected_frames: Annotated[int | None, typer.Option(help="Frames of a movie, where no sidecar tells.")] = None,
+    hours: Annotated[float, typer.Option(help="How long to watch.")] = 24.0,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. refine_map.symmetry=O.")
+    ] = None,
+) -> None:
+    """Watch folders and process what microscopes write, here, until it is interrupted.
+
+    A facility lets the deployment `watch_sessions` do this on a schedule, see `vitriflow deploy`.
+    """
+    with _readable_errors():
+        changes: dict[str, Any] = _changes(change or [])
+        if expected_frames is not None:
+            changes["import_session.expected_frames"] = expected_frames
+        with running_services():
+            arrived = watch_sessions(
+                [str(root.absolute()) for root in roots],
+                stores,
+                recipe,
+                changes,
+                ScanFoldersParams(expected_frames=expected_frames),
+                seconds=hours * 3600,
+                processing="here",
+            )
+        for url, n_files in arrived.items():
+            console.print(f"{url}: {n_files} files arrived")
 
 
 @app.command()

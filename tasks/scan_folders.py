@@ -233,7 +233,7 @@ class _FollowedSession:
                 seen.container = inspect(path)
             except OSError as error:
                 seen.container = Container(False, None, f"{path}: cannot be read ({error.strerror or error})")
-        has_sidecar, stated = _sidecar(path)
+        has_sidecar, stated = _sidecar(path, folder.mirror)
         n_frames = seen.container.n_frames
         if not seen.container.is_whole:
             reason = f"not whole yet: {seen.container.reason}"
@@ -274,10 +274,10 @@ class _FollowedSession:
         return self._n_with_sidecar >= 0.9 * n_files
 
 
-def _sidecar(path: Path) -> tuple[bool, int | None]:
+def _sidecar(path: Path, mirror: Path | None) -> tuple[bool, int | None]:
     """Whether the microscope says something of the file, and how many frames it is to have."""
     try:
-        metadata = read_metadata(path)
+        metadata = read_metadata(path, mirror)
     except (FormatError, OSError):  # perhaps being written; a broken one is told by the import
         return False, None
     return bool(metadata.sources), metadata.n_frames
