@@ -1,5 +1,6 @@
 """Retention on random stores, interrupted anywhere, and on S3."""
 
+# ruff: noqa: F811
 from __future__ import annotations
 
 import os
@@ -7,17 +8,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tasks.records.retention import PRODUCT_CLASSES, RetentionPolicy
-from tasks.stores.commit import Record
+from tasks.stores.commit import ExpiredProductError, Record
 from tasks.stores.dependencies import View
-from tasks.stores.location import StoreError
+from tasks.stores.location import Location, StoreError
 from tasks.stores.retention import plan_sweep, remove
 from tasks.stores.session_store import SessionStore
-from tasks.stores.survey import survey, versions_of
+from tasks.stores.survey import find_sessions, survey, versions_of
 from tasks.sweep_session import sweep_session
-from tests.truth.retained_session import SETS, STAGES, VariedParams, put_exposure_stage, put_scratch, put_set
+from tests.truth.retained_session import (
+    SETS,
+    STAGES,
+    VariedParams,
+    put_exposure_stage,
+    put_scratch,
+    put_set,
+)
+from tests.truth.s3_server import bucket, endpoint  # noqa: F401
 
 RULES = {name: ["forever", "0 days"] for name in PRODUCT_CLASSES}
 for used in ("imported_movies", "micrographs", "scratch"):
@@ -185,3 +195,31 @@ def _sweep_killed_after(store: SessionStore, policy: RetentionPolicy, n_steps: i
             pass
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_sweep_on_s3_frees_what_its_dry_run_counted(bucket):
+    store = SessionStore.create(f"{bucket}/sessions/s.zarr", "test")
+    put_exposure_stage(store, "a", "import_session")
+    put_exposure_stage(store, "a", "correct_motion")
+    (store.location / "exposures/a/correct_motion/attempts/f00d/half").write_bytes(b"0" * 321)
+    address = put_scratch(store, "refine_map", "iteration_000", "exposures/a/correct_motion")
+    assert list(find_sessions(Location.of(f"{bucket}/sessions"))) == [store.url]
+    policy = RetentionPolicy(imported_movies="until used", leftover_attempts="1 days", scratch="0 days")
+
+    def n_bytes() -> int:
+        files = store.location.files().items()
+        return sum(file.n_bytes for name, file in files if "scratch" in name or not name.endswith("commit.json"))
+
+    before = n_bytes()
+    told = sweep_session.fn(store.url, policy, True)
+    assert n_bytes() == before
+    assert [item.address for item in told.removed] == ["exposures/a/import_session", address]
+    done = sweep_session.fn(store.url, policy, False)
+    assert before - n_bytes() == done.n_bytes == told.n_bytes > 0
+    with pytest.raises(ExpiredProductError, match="until used"):
+        store.exposure_product("a", "import_session").read()
+    assert store.product(address).record() is None
+    # the server's own clock says how old the attempt is that no record names
+    (item,) = sweep_session.fn(store.url, policy.model_copy(update={"leftover_attempts": "0 days"}), False).removed
+    assert (item.attempt, item.n_bytes) == ("f00d", 321)
+    store.exposure_product("a", "correct_motion").verify()
