@@ -106,11 +106,7 @@ class Location:
             else:
                 _s3().pipe_file(self.url, content)
         except OSError as error:
-            if isinstance(error, (StoreSilentError, StoreRefusedError)):
-                raise StoreUnreachableError(f"store {self.url}: cannot be written: {error}") from error
-            raise StoreWriteError(
-                f"store {self.url}: cannot be written ({_words(error)}); check free space, permissions and credentials"
-            ) from error
+            raise _unwritable(self.url, error) from error
 
     def list(self) -> list[str]:
         """Names of what lies directly below, without hidden and partial files; empty where nothing does."""
@@ -142,7 +138,10 @@ class Location:
         fs = _s3()
         fs.invalidate_cache()
         prefix = self.url.removeprefix("s3://") + "/"
-        found: dict[str, dict[str, Any]] = fs.find(self.url, detail=True)
+        try:
+            found: dict[str, dict[str, Any]] = fs.find(self.url, detail=True)
+        except OSError as error:
+            raise _unreadable(self.url, error) from error
         return {path.removeprefix(prefix): int(info["size"]) for path, info in found.items()}
 
     def remove_file(self) -> None:
@@ -150,8 +149,7 @@ class Location:
         if self.is_local:
             Path(self.url).unlink(missing_ok=True)
         else:
-            with contextlib.suppress(FileNotFoundError):
-                _s3().rm_file(self.url)
+            self._remove_on_s3(is_recursive=False)
 
     def files(self) -> dict[str, FileStatus]:
         """Relative path -> status of every file below, partial ones included; one listing on S3."""
@@ -188,8 +186,18 @@ class Location:
         if self.is_local:
             shutil.rmtree(self.url, ignore_errors=True)
         else:
-            with contextlib.suppress(FileNotFoundError):
+            self._remove_on_s3(is_recursive=True)
+
+    def _remove_on_s3(self, is_recursive: bool) -> None:
+        try:
+            if is_recursive:
                 _s3().rm(self.url, recursive=True)
+            else:
+                _s3().rm_file(self.url)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unwritable(self.url, error) from error
 
 
 def _status(path: Path) -> FileStatus | None:
@@ -246,6 +254,14 @@ def _unreadable(url: str, error: OSError) -> StoreError:
     if isinstance(error, (StoreSilentError, StoreRefusedError)):
         return StoreUnreachableError(f"store {url}: cannot be read: {error}")
     return StoreError(f"store {url}: cannot be read ({_words(error)}); check the address")
+
+
+def _unwritable(url: str, error: OSError) -> StoreWriteError:
+    if isinstance(error, (StoreSilentError, StoreRefusedError)):
+        return StoreUnreachableError(f"store {url}: cannot be written: {error}")
+    return StoreWriteError(
+        f"store {url}: cannot be written ({_words(error)}); check free space, permissions and credentials"
+    )
 
 
 def _words(error: OSError) -> str:

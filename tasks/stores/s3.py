@@ -25,6 +25,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import ConnectionError as EndpointError
 from botocore.parsers import ResponseParserError
 from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
@@ -42,6 +43,7 @@ _RESIGNED_SECONDS = 30.0
 _SILENT = (
     ConnectionError,
     TimeoutError,
+    EndpointError,
     HTTPClientError,
     IncompleteReadError,
     ResponseParserError,
