@@ -108,9 +108,11 @@ def process(
     movies: Annotated[Path | None, typer.Option(help="Folder with movies.")] = None,
     micrographs: Annotated[Path | None, typer.Option(help="Folder with micrographs that are summed already.")] = None,
     recipe: Annotated[str, typer.Option(help="YAML file, or the name of a recipe of the project.")] = "default",
-    pixel_size: Annotated[float | None, typer.Option(help="Å per pixel.")] = None,
-    voltage: Annotated[float | None, typer.Option(help="kV.")] = None,
-    cs: Annotated[float | None, typer.Option(help="Spherical aberration, mm.")] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Å per pixel; without it, what the microscope's files say.")
+    ] = None,
+    voltage: Annotated[float | None, typer.Option(help="kV; likewise, else 300.")] = None,
+    cs: Annotated[float | None, typer.Option(help="Spherical aberration, mm; likewise, else 2.7.")] = None,
     dose_per_frame: Annotated[float | None, typer.Option(help="e⁻/Å² per frame.")] = None,
     gain: Annotated[Path | None, typer.Option(help="Gain reference: MRC, TIFF or .gain.")] = None,
     diameter: Annotated[float | None, typer.Option(help="Diameter of the particle, Å.")] = None,

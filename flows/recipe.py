@@ -27,7 +27,7 @@ RECIPES = Path(__file__).parents[1] / "deployments" / "recipes"
 class Recipe(StageParams):
     """How a session is processed, from movies to the sharpened map."""
 
-    import_session: ImportSessionParams
+    import_session: ImportSessionParams = ImportSessionParams()
     correct_motion: CorrectMotionParams = CorrectMotionParams()
     estimate_ctf: EstimateCtfParams = EstimateCtfParams()
     curate_exposures: CurateExposuresParams = CurateExposuresParams()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, model_validator
@@ -21,63 +22,74 @@ from kernels.optics import Optics
 from tasks.formats import FormatError
 from tasks.formats.exposure_file import (
     FileParams,
-    check_frame_count,
-    describe_exposure,
-    exposure_figures,
+    check_stated_frames,
+    compare_with_gain,
     has_eer_suffix,
+    metadata_figures,
     open_exposure,
+    read_exposure,
 )
+from tasks.formats.folder_scan import scan_folder
 from tasks.formats.gain import GainMeaning
-from tasks.formats.gain_orientation import (
-    GainParams,
-    GivenGain,
-    check_gain_agreement,
-    check_gain_shape,
-    compared_part,
-    read_oriented_gain,
-)
-from tasks.formats.image_file import checked_frames
-from tasks.formats.images import SUFFIXES
-from tasks.records.exposure import Exposure
+from tasks.formats.gain_orientation import GainParams, GivenGain, read_oriented_gain
+from tasks.formats.microscope_metadata import read_metadata
+from tasks.formats.sidecar_state import FolderNames, sidecar_state
+from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.session import StageParams, StageReport
+from tasks.records.source_file import SourceFile
 from tasks.stores import session_gain
-from tasks.stores.commit import Attempt, Figure, Product, Record, fingerprint
-from tasks.stores.file_identity import content_hash, id_by_content, id_by_path
-from tasks.stores.file_index import FileIndex, SourceFile
-from tasks.stores.ledger import write_index
-from tasks.stores.location import StoreWriteError
+from tasks.stores.commit import Reader, Record, fingerprint
+from tasks.stores.file_identity import content_hash, id_by_path
+from tasks.stores.file_index import FileIndex, KnownFile
+from tasks.stores.file_ledger import FileLedger, ImportedFile, Line
+from tasks.stores.file_rebuild import rebuild_where_lost
+from tasks.stores.import_records import (
+    STAGE,
+    ImportRecords,
+    metadata_digest,
+    stated_metadata,
+    stated_values,
+)
+from tasks.stores.location import StoreError, StoreWriteError
 from tasks.stores.session_gain import SessionGain, write_gain
 from tasks.stores.session_store import SessionStore
 from tasks.workers import require_workers, run_items, stage_usage
 
 logger = logging.getLogger(__name__)
 
-_STAGE = "import_session"
 _VERSION = 1
 _DEFAULT_EER_FRACTIONS = 40
+_USUAL_VOLTAGE_KV = 300.0
+_USUAL_SPHERICAL_ABERRATION_MM = 2.7
 _PIXEL_SIZE_TOLERANCE = 0.03
+_FILES_AT_ONCE = 200
+"""Files whose entries are written together: as many are looked at again after an import that was cut off."""
 
 
 class ImportSessionParams(StageParams):
-    """What the microscope does not write into its files."""
+    """What the microscope does not write into its files, or what is to be believed instead."""
 
     kind: Literal["movies", "micrographs"] = "movies"
     pattern: str | None = None
     """Glob below the folder, for instance ``**/*_fractions.tiff``; None takes every file with a known suffix."""
-    voltage_kv: float = Field(default=300.0, ge=20, le=1500)
-    spherical_aberration_mm: float = Field(default=2.7, ge=0, le=20)
+    metadata_folder: str | None = None
+    """Folder of EPU's session with its XML files, where the movies lie in a tree of their own (``Images-Disc…``)."""
+    voltage_kv: float | None = Field(default=None, ge=20, le=1500)
+    """None: what the microscope's files say, 300 kV where they do not."""
+    spherical_aberration_mm: float | None = Field(default=None, ge=0, le=20)
+    """None: what the microscope's files say, 2.7 mm where they do not."""
     amplitude_contrast: float = Field(default=0.1, ge=0, le=1)
-    pixel_size_angstrom: float = Field(gt=0.05, le=100)
+    pixel_size_angstrom: float | None = Field(default=None, gt=0.05, le=100)
     """Of the pixels in the file. For EER that of the detector's physical pixel, also when ``eer_upsampling`` makes
-    several of it: the exposures then have this divided by the up-sampling."""
+    several of it: the exposures then have this divided by the up-sampling. None: what the microscope's files say."""
     dose_per_frame: float | None = Field(default=None, ge=0)
     """e⁻/Å² in a frame of the file; for EER in a frame of the detector, of which a fraction has several."""
     total_dose: float | None = Field(default=None, ge=0)
-    """e⁻/Å² of the whole exposure, instead of `dose_per_frame`."""
+    """e⁻/Å² of the whole exposure, instead of `dose_per_frame`. Without both: what the microscope's files say."""
     pre_exposure: float = Field(default=0.0, ge=0)
     """e⁻/Å² received before the first frame."""
     expected_frames: int | None = Field(default=None, ge=1)
-    """Frames that every file has to have (EER: of the detector); None accepts any number."""
+    """Frames that every file has to have (EER: of the detector). None: what the microscope's files say, else any."""
     gain: str | None = None
     """MRC, TIFF or ``.gain`` file; a relative path may start at the session's folder."""
     gain_meaning: GainMeaning = "auto"
@@ -94,7 +106,7 @@ class ImportSessionParams(StageParams):
     eer_fractions: int | None = Field(default=None, ge=1)
     """Frames to make of an EER movie; 40 where neither this nor the next is given."""
     eer_dose_per_fraction: float | None = Field(default=None, gt=0)
-    """e⁻/Å² in each frame to make of an EER movie, instead of `eer_fractions`; needs a dose."""
+    """e⁻/Å² in each frame to make of an EER movie, instead of `eer_fractions`; needs a dose, given or stated."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> ImportSessionParams:
@@ -102,52 +114,70 @@ class ImportSessionParams(StageParams):
             raise ValueError("both dose_per_frame and total_dose are given; leave one out")
         if self.eer_fractions is not None and self.eer_dose_per_fraction is not None:
             raise ValueError("both eer_fractions and eer_dose_per_fraction are given; leave one out")
-        if self.eer_dose_per_fraction is not None and self.dose_per_frame is None and self.total_dose is None:
-            raise ValueError("eer_dose_per_fraction is given without a dose; add dose_per_frame or total_dose")
         if self.kind == "micrographs" and (self.gain is not None or self.defects is not None):
             raise ValueError("a gain or defects are given for micrographs; they belong to movies, leave them out")
         return self
 
 
 @task(name="import_session", cache_policy=NO_CACHE)
-def import_session(session_url: str, folder: str, params: ImportSessionParams) -> StageReport:
+def import_session(
+    session_url: str, folder: str, params: ImportSessionParams, files: list[str] | None = None
+) -> StageReport:
     """Import what is new in ``folder``; `StageReport.available` names the exposures that the next stage can take.
 
-    A file is known by its content: the exposure's id is its stem and the first eight digits of its hash. Files that
-    did not change since an earlier run (path, size and time of change) are not read again. Gain and defects go to
-    ``session/gain`` once and are not applied here. A file that is not well gets a record with the reason and stops no
-    other; a gain reference that cannot be read, or a folder without files, stops the stage. Memory of a worker: one
-    movie as it is stored, the same compressed, and one frame (1.8 times the movie for LZW-packed counts of 2 e⁻ a
-    pixel), whatever the length of the session.
+    With ``files``, exactly these are looked at, whatever else lies in the folder, at a cost that depends on their
+    number and not on that of the session; the report is of them. A relative one starts at the folder.
+
+    A file is known by its content: the exposure's id is the stem of the first file that had it and the first eight
+    digits of its hash, wherever the file is moved or copied to. Files that did not change since an earlier run (path,
+    size and time of change) are not read again. Gain and defects go to ``session/gain`` once and are not applied here.
+    A file that is not well, or that changes while it is read, gets a record with the reason and stops no other; a gain
+    reference that cannot be read, or a folder without files, stops the stage. Memory of a worker: one movie as it is
+    stored, the same compressed, and one frame (1.8 times the movie for LZW-packed counts of 2 e⁻ a pixel), whatever
+    the length of the session.
     """
     store = SessionStore.open(session_url)
     params = _with_absolute_references(params, Path(folder))
-    index = FileIndex(store)
-    files = [index.recall(file) for file in _scan(Path(folder), params)]
-    logger.info("%s: %d files in %s, %d new", _STAGE, len(files), folder, sum(not f.exposure_id for f in files))
-    report = StageReport(stage=_STAGE)
-    fresh: set[str] = set()
+    found = _files_to_look_at(Path(folder), params, files)
+    report = StageReport(stage=STAGE)
+    if not found:
+        return report
+    records, index = ImportRecords(store, _VERSION), FileIndex(store)
+    rebuild_where_lost(store, records, index)
+    index.look_up(file.path for file in found)
+    lines: list[Line] = []
     client = require_workers("CPU")
     with stage_usage(client, "CPU", report):
-        gain = _import_gain(store, index, files, params)
-        present = {f.exposure_id for f in files if f.exposure_id}
-        settled = _settled_records(store, [f for f in files if f.content_hash], params, gain)
-        todo = [f for f in files if f.same_as not in present and f.exposure_id not in settled]
-        try:
-            for file, is_fresh in _import_files(store, todo, params, gain):
-                index.remember(file)
-                fresh |= {file.exposure_id} if is_fresh else set()
-        finally:
-            index.save()
-    files = _set_duplicates_aside(store, index, [index.recall(f) for f in files], fresh, params)
-    replaced = _set_replaced_aside(store, index, files, params)
-    index.save()
-    _report(store, report, files, fresh, replaced, settled)
+        gain = _import_gain(store, index, found, params, is_scan=files is None)
+        settled = _settled(store, index, found, params, gain, is_scan=files is None)
+        todo = [_Work(file, _known_hash(index, file)) for file in found if file.path not in settled]
+        logger.info("%s: %d files in %s, %d to look into", STAGE, len(found), folder, len(todo))
+        owners = {path: one.exposure_id for path, one in settled.items() if not one.same_as}
+        ledger = FileLedger(
+            store, records, index, owners, lambda path: _file_params(path, params, MicroscopeMetadata())
+        )
+        odd: list[Record] = []
+        for batch in _batches(_import_files(store, todo, params, gain)):
+            lines += ledger.enter(batch)
+            odd += [one.record for one in batch if one.record is not None and _contradiction(one.record)]
+        lines += ledger.finish()
+    lines += [Line(path, one.exposure_id, one.state, one.reason) for path, one in settled.items()]
+    for line in sorted(lines):
+        line.add_to(report)
+    _warn_of(odd)
     logger.info(
         "%s: %d done, %d kept, %d failed, %d skipped; %.1f CPU-s",
-        _STAGE, len(report.done), len(report.kept), len(report.failed), len(report.skipped), report.cpu_seconds,
+        STAGE, len(report.done), len(report.kept), len(report.failed), len(report.skipped), report.cpu_seconds,
     )  # fmt: skip
     return report
+
+
+class _Work(NamedTuple):
+    """A file for a worker."""
+
+    file: SourceFile
+    content_hash: str
+    """Where it is known and the file did not change since; else empty."""
 
 
 def _with_absolute_references(params: ImportSessionParams, folder: Path) -> ImportSessionParams:
@@ -159,56 +189,36 @@ def _with_absolute_references(params: ImportSessionParams, folder: Path) -> Impo
         places = [Path(path), folder / path]
         return str(next((place for place in places if place.exists()), places[0]).absolute())
 
-    return params.model_copy(update={"gain": absolute(params.gain), "defects": absolute(params.defects)})
+    names = ("gain", "defects", "metadata_folder")
+    return params.model_copy(update={name: absolute(getattr(params, name)) for name in names})
 
 
-def _scan(folder: Path, params: ImportSessionParams) -> list[SourceFile]:
-    """Files with an image's suffix, or those of the pattern, by path; hidden and partial ones are not there yet."""
-    if not folder.is_dir():
-        raise FormatError(f"{folder}: is not a folder that can be read; give the folder of the session's files")
-    if params.pattern is None:
-        paths = [
-            Path(parent) / name
-            for parent, _, names in os.walk(folder, onerror=_warn_of_folder)
-            for name in names
-            if name.lower().endswith(SUFFIXES)
-        ]
-    else:
-        paths = [path for path in folder.glob(params.pattern) if not path.is_dir()]
-    references = {Path(p).resolve() for p in (params.gain, params.defects) if p is not None}
-    files = []
-    for path in sorted(paths):
-        if path.name.startswith(".") or path.name.endswith(".partial") or path.resolve() in references:
-            continue
-        try:
-            status = path.stat()
-            files.append(SourceFile(str(path.absolute()), status.st_size, status.st_mtime_ns))
-        except OSError:  # its worker says why
-            files.append(SourceFile(str(path.absolute()), -1, 0))
-    if not files:
-        looked_for = params.pattern or ", ".join(f"*{suffix}" for suffix in SUFFIXES)
-        raise FormatError(
-            f"{folder}: found no file like {looked_for}; check the folder, or give the files' `pattern` (with ** for "
-            "subfolders)"
-        )
-    return files
+def _files_to_look_at(folder: Path, params: ImportSessionParams, files: list[str] | None) -> list[SourceFile]:
+    if files is None:
+        return scan_folder(folder, params.pattern, [path for path in (params.gain, params.defects) if path is not None])
+    return [SourceFile.seen(path) for path in sorted({os.path.normpath((folder / path).absolute()) for path in files})]
 
 
-def _warn_of_folder(error: OSError) -> None:
-    logger.warning("%s: the folder %s cannot be read (%s); check permissions", _STAGE, error.filename, error.strerror)
-
-
-def _file_params(path: str, params: ImportSessionParams) -> FileParams:
+def _file_params(path: str, params: ImportSessionParams, metadata: MicroscopeMetadata) -> FileParams:
     """What matters for this file; EER's parameters only for EER, so that changing them leaves other files alone."""
-    is_eer = has_eer_suffix(path)
+    return _file_params_of(has_eer_suffix(path), params, stated_values(metadata))
+
+
+@lru_cache(maxsize=256)
+def _file_params_of(is_eer: bool, params: ImportSessionParams, stated: tuple[float | None, ...]) -> FileParams:
+    metadata = stated_metadata(stated)
+    pixel_size = params.pixel_size_angstrom or metadata.pixel_size_angstrom
+    voltage = params.voltage_kv or metadata.voltage_kv or _USUAL_VOLTAGE_KV
+    given_cs = params.spherical_aberration_mm
+    stated_cs = metadata.spherical_aberration_mm
+    cs = next((one for one in (given_cs, stated_cs) if one is not None), _USUAL_SPHERICAL_ABERRATION_MM)
+    is_dose_given = params.dose_per_frame is not None or params.total_dose is not None
     is_by_dose = params.eer_dose_per_fraction is not None
     return FileParams(
         kind=params.kind,
-        optics=Optics(
-            params.voltage_kv, params.spherical_aberration_mm, params.amplitude_contrast, params.pixel_size_angstrom
-        ),
+        optics=None if pixel_size is None else Optics(voltage, cs, params.amplitude_contrast, pixel_size),
         dose_per_frame=params.dose_per_frame,
-        total_dose=params.total_dose,
+        total_dose=params.total_dose if is_dose_given else metadata.total_dose,
         pre_exposure=params.pre_exposure,
         expected_frames=params.expected_frames,
         eer_upsampling=params.eer_upsampling if is_eer else 1,
@@ -221,18 +231,15 @@ def _file_params(path: str, params: ImportSessionParams) -> FileParams:
 
 
 def _import_gain(
-    store: SessionStore, index: FileIndex, files: list[SourceFile], params: ImportSessionParams
+    store: SessionStore, index: FileIndex, files: list[SourceFile], params: ImportSessionParams, is_scan: bool
 ) -> SessionGain | None:
     """Bring ``session/gain`` up to date; None where there is none to compare frames with."""
     product = store.product(session_gain.ADDRESS)
+    record = product.record()
     if params.gain is None and params.defects is None:
-        record = product.record()
         if record is not None and record.details.get("shape"):  # there was one: now there is none
-            with product.write(_STAGE, _VERSION, params, {}) as attempt:
+            with product.write(STAGE, _VERSION, params, {}) as attempt:
                 attempt.details = {"shape": None}
-        return None
-    shape = _frame_shape(files, params)
-    if shape is None:  # every file will be told apart for itself
         return None
     inputs = {
         name: _hash_reference(index, Path(path), name)
@@ -240,12 +247,21 @@ def _import_gain(
         if path is not None
     }
     is_for_eer = any(has_eer_suffix(file.path) for file in files)
+    if record is not None and record.inputs == inputs and not is_scan:  # a few files do not speak for the session
+        is_for_eer = is_for_eer or bool(record.params.get("is_for_eer"))
     gain_params = GainParams(
         meaning=params.gain_meaning, rotation_deg=params.gain_rotation_deg, flip=params.gain_flip,
-        upsampling=params.eer_upsampling if is_for_eer else 1, is_for_eer=is_for_eer,
-        frame_shape=shape if is_for_eer or params.gain is None else None,
+        upsampling=params.eer_upsampling if is_for_eer else 1, is_for_eer=is_for_eer, frame_shape=None,
     )  # fmt: skip
-    if not product.is_current(fingerprint(_STAGE, _VERSION, gain_params, inputs)):
+    if is_for_eer or params.gain is None:
+        shape = record.params.get("frame_shape") if record is not None else None
+        known = gain_params.model_copy(update={"frame_shape": shape and (int(shape[0]), int(shape[1]))})
+        if shape and product.is_current(fingerprint(STAGE, _VERSION, known, inputs)):
+            return session_gain.session_gain(store)
+        gain_params = gain_params.model_copy(update={"frame_shape": _frame_shape(files, params)})
+        if gain_params.frame_shape is None:  # every file will be told apart for itself
+            return None
+    if not product.is_current(fingerprint(STAGE, _VERSION, gain_params, inputs)):
         for _, result in run_items(
             _make_gain, [session_gain.ADDRESS], store.url, gain_params, params.gain, params.defects, inputs,
             label="CPU", name="import_gain",
@@ -261,7 +277,7 @@ def _frame_shape(files: list[SourceFile], params: ImportSessionParams) -> tuple[
     """Shape of the first file that opens."""
     for file in files:
         try:
-            return open_exposure(Path(file.path), _file_params(file.path, params)).shape
+            return open_exposure(Path(file.path), _file_params(file.path, params, MicroscopeMetadata())).shape
         except (FormatError, OSError):
             continue
     return None
@@ -269,16 +285,17 @@ def _frame_shape(files: list[SourceFile], params: ImportSessionParams) -> tuple[
 
 def _hash_reference(index: FileIndex, path: Path, name: str) -> str:
     try:
-        status = path.stat()
-        file = index.recall(SourceFile(str(path.absolute()), status.st_size, status.st_mtime_ns))
-        if not file.content_hash:
-            file = replace(file, content_hash=content_hash(path))
-            index.remember(file)
+        file = SourceFile.of(path)
+        known = index.recall(file.path)
+        if known is not None and known.is_unchanged(file):
+            return known.content_hash
+        found = content_hash(path)
     except OSError as error:
         raise FormatError(
             f"{path}: the file given as `{name}` cannot be read ({error.strerror or error}); check path and permissions"
         ) from error
-    return file.content_hash
+    index.remember(file.path, KnownFile.of_reference(file, found))
+    return found
 
 
 def _make_gain(
@@ -288,263 +305,330 @@ def _make_gain(
     """Write the session's gain and defects, in the orientation of the frames; returns what is wrong with them."""
     product = SessionStore.open(session_url).product(address)
     try:
-        with product.write(_STAGE, _VERSION, params, inputs) as attempt:
+        with product.write(STAGE, _VERSION, params, inputs) as attempt:
             write_gain(attempt, *read_oriented_gain(params, gain_path, defects_path))
     except FormatError as error:
         return str(error)
     return None
 
 
+# which files have to be read
+
+
+def _settled(
+    store: SessionStore, index: FileIndex, files: list[SourceFile], params: ImportSessionParams,
+    gain: SessionGain | None, is_scan: bool,
+) -> dict[str, KnownFile]:  # fmt: skip
+    """Path -> what is known of the files for which nothing has to be done, told from the index alone."""
+    known = {file.path: one for file in files if (one := index.recall(file.path)) and one.is_unchanged(file)}
+    owners = {one.exposure_id for one in known.values() if not one.same_as}
+    reopened = index.reopened()
+    stored = set(store.exposure_ids()) if is_scan else None
+    names = FolderNames() if is_scan else None
+
+    def is_settled(path: str, one: KnownFile) -> bool:
+        if one.exposure_id in reopened or (stored is not None and one.exposure_id not in stored):
+            return False
+        if one.same_as:
+            return one.same_as in owners
+        if one.state == "failed" or not _is_same_metadata(Path(path), one, params, names):
+            return False
+        has_checked_gain = one.state != "done" or gain is None or one.checked_gain == gain.fingerprint
+        file_params = _file_params(path, params, stated_metadata(one.stated))
+        may_fail = one.state != "done"
+        inputs = _inputs(one.content_hash, gain if may_fail else None, one.metadata_digest if may_fail else "")
+        return has_checked_gain and one.fingerprint == fingerprint(STAGE, _VERSION, file_params, inputs)
+
+    return {path: one for path, one in known.items() if is_settled(path, one)}
+
+
+def _is_same_metadata(path: Path, one: KnownFile, params: ImportSessionParams, names: FolderNames | None) -> bool:
+    """Whether the microscope's own files say what they said, as far as can be told without reading many of them."""
+    mirror = _mirror(params)
+    if sidecar_state(path, mirror, names) != one.sidecars:
+        return False
+    may_be_new = not one.metadata_digest and (names is None or names.has_mdoc(path))
+    return not may_be_new or not metadata_digest(_read_metadata(path, params)[0])
+
+
+def _known_hash(index: FileIndex, file: SourceFile) -> str:
+    known = index.recall(file.path)
+    return known.content_hash if known is not None and known.is_unchanged(file) else ""
+
+
+def _mirror(params: ImportSessionParams) -> Path | None:
+    return None if params.metadata_folder is None else Path(params.metadata_folder)
+
+
+def _inputs(content: str, gain: SessionGain | None = None, digest: str = "") -> dict[str, str]:
+    """What a fingerprint is made of besides parameters; gain and metadata where they may be the reason of a failure."""
+    inputs = {"file": content}
+    if gain is not None:
+        inputs[session_gain.ADDRESS] = gain.fingerprint
+    if digest:
+        inputs["metadata"] = digest
+    return inputs
+
+
 # the files, one item each
 
 
-def _settled_records(
-    store: SessionStore, files: list[SourceFile], params: ImportSessionParams, gain: SessionGain | None
-) -> dict[str, Record]:
-    """Records that are of this content, these parameters and this gain, where no second try would help."""
-    records = {file.exposure_id: _product(store, file).record() for file in files}
-    return {
-        file.exposure_id: record
-        for file in files
-        if (record := records[file.exposure_id]) is not None
-        and _is_current(record, file, _file_params(file.path, params), gain)
-    }
-
-
-def _is_current(record: Record, file: SourceFile, params: FileParams, gain: SessionGain | None) -> bool:
-    if record.state == "done":
-        is_checked = gain is None or record.details.get("checked_gain") == gain.fingerprint
-        return is_checked and record.is_current(fingerprint(_STAGE, _VERSION, params, _inputs(file)))
-    return record.state != "failed" and record.fingerprint == fingerprint(_STAGE, _VERSION, params, _inputs(file, gain))
-
-
-def _inputs(file: SourceFile, gain: SessionGain | None = None) -> dict[str, str]:
-    """What a fingerprint is made of besides parameters; the gain only where it may be the reason of a failure."""
-    return {"file": file.content_hash} | ({session_gain.ADDRESS: gain.fingerprint} if gain is not None else {})
+def _batches(imported: Iterator[ImportedFile]) -> Iterator[list[ImportedFile]]:
+    waiting: list[ImportedFile] = []
+    for one in imported:
+        waiting.append(one)
+        if len(waiting) == _FILES_AT_ONCE:
+            yield waiting
+            waiting = []
+    yield waiting
 
 
 def _import_files(
-    store: SessionStore, files: list[SourceFile], params: ImportSessionParams, gain: SessionGain | None
-) -> Iterator[tuple[SourceFile, bool]]:
-    """Import on the workers; yields each file with its id, and whether it was read into the store now."""
-    if not files:
-        return
-    for file, result in run_items(_import_file, files, store.url, params, gain, label="CPU", name=_STAGE):
-        if isinstance(result, StoreWriteError):
-            raise result
-        if isinstance(result, Exception):  # the worker died with the file: nobody else could record it
-            lost = replace(file, exposure_id=id_by_path(file.path))
-            _product(store, lost).put_outcome(
-                "failed", str(result), _STAGE, _VERSION, _file_params(file.path, params), _inputs(lost, gain)
-            )
-            yield lost, True
-        else:
-            yield result
+    store: SessionStore, todo: list[_Work], params: ImportSessionParams, gain: SessionGain | None
+) -> Iterator[ImportedFile]:
+    """Import on the workers; a file whose content another one is just being imported from waits for the others."""
+    put_off: list[_Work] = []
+    for is_last in (False, True):
+        works = put_off if is_last else sorted(todo, key=lambda w: (w.file.path.count(os.sep), w.file.path))
+        if not works:
+            continue
+        for work, result in run_items(_import_file, works, store.url, params, gain, is_last, label="CPU", name=STAGE):
+            if isinstance(result, StoreWriteError):
+                raise result
+            if isinstance(result, Exception):  # the worker died with the file: nobody else could record it
+                yield _unread(ImportRecords(store, _VERSION), work.file, params, str(result))
+            elif result.record is None:
+                put_off.append(_Work(result.file, result.content_hash))
+            else:
+                yield result
 
 
 def _import_file(
-    file: SourceFile, session_url: str, params: ImportSessionParams, gain: SessionGain | None
-) -> tuple[SourceFile, bool]:
+    work: _Work, session_url: str, params: ImportSessionParams, gain: SessionGain | None, is_last: bool
+) -> ImportedFile:
     """One file on its worker: its product, or a record that says why there is none."""
     store = SessionStore.open(session_url)
-    file_params = _file_params(file.path, params)
+    records = ImportRecords(store, _VERSION)
+    path = Path(work.file.path)
     try:
-        if not file.content_hash:
-            file = replace(file, content_hash=content_hash(Path(file.path)))
-            file = replace(file, exposure_id=id_by_content(file.path, file.content_hash))
-        product = _product(store, file)
-        record = product.record()
-        if record is not None and _is_current(record, file, file_params, gain):
-            return file, False
-        is_there = record is not None and record.expired is None
-        if is_there and product.is_current(fingerprint(_STAGE, _VERSION, file_params, _inputs(file))):
-            # only the gain is new
-            assert gain is not None
-            reader = product.read()
-            shape = reader.shape("frames")[1:]
-            _check_gain(store, file, params, gain, (shape[0], shape[1]), lambda part: reader.slice("frames", part))
-            product.amend({"checked_gain": gain.fingerprint})
-            return file, False
-        with product.write(_STAGE, _VERSION, file_params, _inputs(file)) as attempt:
-            try:
-                frames, exposure, figures = _read(store, file, params, gain)
-            except OSError as error:  # of the file: inside the block it would be taken for one of the store
-                raise _UnreadableFileError(error) from error
-            _write(attempt, frames, exposure, figures, gain)
-        return file, True
+        file = SourceFile.of(path)
+        content = work.content_hash if file == work.file and work.content_hash else content_hash(path)
+        _check_unchanged(file)
+    except (OSError, _ChangedFileError) as error:
+        return _unread(records, work.file, params, _words(path, error))
+    sidecars = sidecar_state(path, _mirror(params))
+    metadata, complaint = _read_metadata(path, params)
+    file_params = _file_params(file.path, params, metadata)
+    exposure_id, record, is_own, demoted = records.claim(file, content, file_params)
+    if record is None and not is_own and not is_last:
+        return ImportedFile(file, exposure_id, None, content)
+    reading = _Reading(store, file, content, exposure_id, file_params, metadata, sidecars, complaint)
+    is_fresh = True
+    try:
+        if record is not None and not record.is_wanted and _is_done(record, file_params, content):
+            record, is_fresh = _amended(reading, record, params, gain), False
+        elif record is not None and _is_settled_failure(record, reading, gain):
+            is_fresh = False
+        else:
+            record = _stored(reading, params, gain)
+            exposure_id, record, _, also = records.settle(file, content, file_params)
+            demoted |= also
+            is_fresh = exposure_id == reading.exposure_id
     except StoreWriteError:
         raise
-    except FormatError as error:
-        state, reason = "quarantined", str(error)
-    except (OSError, _UnreadableFileError) as error:
-        reason = f"{file.path}: cannot be read ({_words(error)})"
-        state, reason = "failed", f"{reason}; check permissions, links and the file system, and import again"
     except Exception as error:  # the boundary of an item: its reason goes into the ledger
-        logger.error("%s %s: %s", _STAGE, file.path, traceback.format_exc())
-        state, reason = "failed", f"{file.path}: {type(error).__name__}: {error}"
-    if not file.content_hash:
-        file = replace(file, exposure_id=id_by_path(file.path))
-    earlier = _product(store, file).record()
-    if earlier is not None and earlier.is_wanted:  # what was made from its expired frames is still good
-        logger.warning("%s %s: its frames cannot be had back: %s", _STAGE, file.exposure_id, reason)
-        return file, False
-    _product(store, file).put_outcome(
-        "quarantined" if state == "quarantined" else "failed",
-        reason, _STAGE, _VERSION, file_params, _inputs(file, gain),
-    )  # fmt: skip
-    return file, True
+        if SourceFile.seen(path) != file:
+            return _unread(records, file, params, _words(path, _ChangedFileError(_change(file))))
+        if not isinstance(error, (FormatError, StoreError, _UnreadableFileError)):
+            logger.error("%s %s: %s", STAGE, path, traceback.format_exc())
+        if record is not None and record.is_wanted:  # what was made from its expired frames is still good
+            logger.warning("%s %s: its frames cannot be had back: %s", STAGE, exposure_id, _words(path, error))
+            return ImportedFile(file, exposure_id, record, content)
+        record = records.put(
+            exposure_id, "quarantined" if isinstance(error, FormatError) else "failed", _words(path, error),
+            file_params, _inputs(content, gain, metadata_digest(metadata)), file, details=reading.details,
+        )  # fmt: skip
+    others = demoted | records.forgive(file, exposure_id, file_params)
+    return ImportedFile(file, exposure_id, record, content, is_fresh, others=others)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A file on its worker, known by its content."""
+
+    store: SessionStore
+    file: SourceFile
+    content_hash: str
+    exposure_id: str
+    params: FileParams
+    metadata: MicroscopeMetadata
+    sidecars: str
+    complaint: str
+    """What is wrong with its sidecar; empty where nothing is."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the record keeps of the microscope's own files."""
+        found: dict[str, Any] = {"sidecars": self.sidecars} if self.sidecars else {}
+        if self.metadata.sources or self.metadata.acquired_at:
+            found["metadata"] = self.metadata.model_dump(mode="json", exclude_none=True)
+        if self.complaint:
+            found["metadata_complaint"] = self.complaint
+        return found
+
+
+def _is_done(record: Record, params: FileParams, content: str) -> bool:
+    return record.is_current(fingerprint(STAGE, _VERSION, params, _inputs(content)))
+
+
+def _is_settled_failure(record: Record, reading: _Reading, gain: SessionGain | None) -> bool:
+    """Whether the file was not taken before, and nothing that could change it has changed since."""
+    inputs = _inputs(reading.content_hash, gain, metadata_digest(reading.metadata))
+    is_same = record.fingerprint == fingerprint(STAGE, _VERSION, reading.params, inputs)
+    return record.state == "quarantined" and is_same and record.details.get("sidecars", "") == reading.sidecars
+
+
+def _amended(reading: _Reading, record: Record, params: ImportSessionParams, gain: SessionGain | None) -> Record:
+    """The record of a product that stays, with a gain and metadata that are new to it."""
+    product = reading.store.exposure_product(reading.exposure_id, STAGE)
+    figures = record.figures
+    changes: dict[str, Any] = {}
+    if gain is not None and record.expired is None and record.details.get("checked_gain") != gain.fingerprint:
+        frames = _StoredFrames(product.read())
+        compare_with_gain(reading.exposure_id, Path(reading.file.path), frames, gain, _given_gain(params))
+        changes["checked_gain"] = gain.fingerprint
+    if {name: record.details.get(name) for name in reading.details} != reading.details:
+        n_frames = int(figures.get("n_frames") or 0)
+        n_raw_frames = n_frames * int(figures.get("eer_frames_per_fraction") or 1)
+        n_raw_frames += int(figures.get("eer_frames_left_out") or 0)
+        check_stated_frames(Path(reading.file.path), n_raw_frames, reading.params, reading.metadata)
+        changes |= reading.details
+        figures = metadata_figures(reading.params, reading.metadata, n_raw_frames)
+    return product.amend(changes, figures) if changes else record
+
+
+@dataclass(frozen=True)
+class _StoredFrames:
+    """Frames of a product, (frame, y, x), read when they are sliced."""
+
+    reader: Reader
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.reader.shape("frames")
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.reader.slice("frames", index)
+
+
+def _stored(reading: _Reading, params: ImportSessionParams, gain: SessionGain | None) -> Record:
+    """The record of the file's product, read and written now."""
+    path = Path(reading.file.path)
+    if reading.complaint and reading.params.optics is None:
+        raise FormatError(reading.complaint)
+    product = reading.store.exposure_product(reading.exposure_id, STAGE)
+    with product.write(STAGE, _VERSION, reading.params, _inputs(reading.content_hash)) as attempt:
+        try:
+            found = read_exposure(
+                path, reading.exposure_id, reading.content_hash, reading.params, reading.metadata, gain,
+                _given_gain(params),
+            )  # fmt: skip
+        except OSError as error:  # of the file: of the block it would be taken for one of the store
+            raise _UnreadableFileError(error) from error
+        _check_unchanged(reading.file)
+        if found.exposure.kind == "movie":
+            attempt.write("frames", found.frames)
+        else:
+            attempt.write("micrograph", found.frames[0].astype(np.float32))
+        attempt.figures = found.figures | {"acquired_at": _acquired_at(reading)}
+        attempt.details = {
+            "exposure": found.exposure.model_dump(mode="json"),
+            "file": reading.file.model_dump(),
+            "checked_gain": None if gain is None else gain.fingerprint,
+            **reading.details,
+        }
+    assert attempt.record is not None
+    return attempt.record
+
+
+def _given_gain(params: ImportSessionParams) -> GivenGain:
+    return GivenGain(params.gain, params.gain_meaning, params.gain_rotation_deg, params.gain_flip)
+
+
+def _acquired_at(reading: _Reading) -> str:
+    """ISO 8601: as the microscope's clock had it, else the file's time of change."""
+    written = datetime.fromtimestamp(reading.file.mtime_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+    return reading.metadata.acquired_at or written
+
+
+def _read_metadata(path: Path, params: ImportSessionParams) -> tuple[MicroscopeMetadata, str]:
+    """What the microscope says, and what is wrong with its files."""
+    try:
+        return read_metadata(path, _mirror(params)), ""
+    except FormatError as error:
+        return MicroscopeMetadata(), str(error)
+
+
+def _unread(records: ImportRecords, file: SourceFile, params: ImportSessionParams, reason: str) -> ImportedFile:
+    """A file whose content is not known: its record is found by its path, and it is tried at every hand-over."""
+    exposure_id = id_by_path(file.path)
+    file_params = _file_params(file.path, params, MicroscopeMetadata())
+    return ImportedFile(file, exposure_id, records.put(exposure_id, "failed", reason, file_params, {}))
+
+
+class _ChangedFileError(Exception):
+    """A file became another one while it was read."""
 
 
 class _UnreadableFileError(Exception):
     """A file of the folder failed while it was read."""
 
 
-def _words(error: Exception) -> str:
+def _check_unchanged(file: SourceFile) -> None:
+    change = _change(file)
+    if change:
+        raise _ChangedFileError(change)
+
+
+def _change(file: SourceFile) -> str:
+    """What became of a file since; empty where nothing did."""
+    now = SourceFile.seen(file.path)
+    if now == file:
+        return ""
+    if now.size < 0:
+        return "it vanished while it was read"
+    return f"it changed while it was read, from {file.size} to {now.size} bytes"
+
+
+def _words(path: Path, error: Exception) -> str:
+    """The reason of a failure."""
     cause = error.args[0] if isinstance(error, _UnreadableFileError) else error
-    return f"{type(cause).__name__}: {cause.strerror or cause}" if isinstance(cause, OSError) else str(cause)
+    if isinstance(cause, (FormatError, StoreError)):
+        return str(cause)
+    if isinstance(cause, _ChangedFileError):
+        return f"{path}: {cause}; hand it over again when it is complete"
+    if isinstance(cause, OSError):
+        said = f"{type(cause).__name__}: {cause.strerror or cause}"
+        return f"{path}: cannot be read ({said}); check permissions, links and the file system, and import again"
+    return f"{path}: {type(cause).__name__}: {cause}"
 
 
-def _product(store: SessionStore, file: SourceFile) -> Product:
-    return store.exposure_product(file.exposure_id, _STAGE)
+# what a microscopist is to look at
 
 
-def _read(
-    store: SessionStore, file: SourceFile, session: ImportSessionParams, gain: SessionGain | None
-) -> tuple[NDArray, Exposure, dict[str, Figure]]:
-    """(frame, y, x) checked frames of one file, and what is known of it."""
-    params = _file_params(file.path, session)
-    image = open_exposure(Path(file.path), params)
-    check_frame_count(image, params)
-    if gain is not None:
-        check_gain_shape(file.exposure_id, image.shape, gain.shape, session.gain_rotation_deg)
-    frames = checked_frames(image)
-    agreement = None
-    if gain is not None:
-        agreement = _check_gain(store, file, session, gain, image.shape, lambda part: frames[part])
-    exposure = describe_exposure(image, params, file.exposure_id, file.content_hash)
-    figures = exposure_figures(image, exposure, frames)
-    if agreement is not None:
-        figures["gain_agreement"] = round(agreement, 4)
-    return frames, exposure, figures
+def _contradiction(record: Record) -> str:
+    """Where recipe, file and sidecar do not say the same of a done exposure; many programs write 1 Å for unknown."""
+    if record.state != "done":
+        return ""
+    stated, found = record.figures.get("pixel_size_in_file_angstrom"), record.figures.get("contradicts_metadata")
+    if isinstance(stated, float) and stated != 1.0:
+        given = float(record.details["exposure"]["optics"]["pixel_size_angstrom"])
+        if abs(stated / given - 1) > _PIXEL_SIZE_TOLERANCE:
+            return f"state a pixel size of {stated:.4g} Å, {given:.4g} Å was given; check `pixel_size_angstrom`"
+    return f"are given other values than the microscope states: {found}" if found else ""
 
 
-def _write(
-    attempt: Attempt, frames: NDArray, exposure: Exposure, figures: dict[str, Figure], gain: SessionGain | None
-) -> None:
-    if exposure.kind == "movie":
-        attempt.write("frames", frames)
-    else:
-        attempt.write("micrograph", frames[0].astype(np.float32))
-    attempt.figures = figures
-    attempt.details = {
-        "exposure": exposure.model_dump(mode="json"),
-        "checked_gain": None if gain is None else gain.fingerprint,
-    }
-
-
-def _check_gain(
-    store: SessionStore, file: SourceFile, params: ImportSessionParams, gain: SessionGain, shape: tuple[int, int],
-    frames: Callable[[tuple[slice, ...]], NDArray],
-) -> float | None:  # fmt: skip
-    """Agreement of counts and gain, None where there are only defects; FormatError where they contradict each other."""
-    check_gain_shape(file.exposure_id, shape, gain.shape, params.gain_rotation_deg)
-    part = compared_part(shape)
-    factor = session_gain.gain_part(store, part)
-    if factor is None:
-        return None
-    given = GivenGain(params.gain, params.gain_meaning, params.gain_rotation_deg, params.gain_flip)
-    counts = frames((slice(None), *part))
-    return check_gain_agreement(file.exposure_id, counts, factor, shape, given, has_eer_suffix(file.path))
-
-
-# the ledger: one entry a file
-
-
-def _set_duplicates_aside(
-    store: SessionStore, index: FileIndex, files: list[SourceFile], fresh: set[str], params: ImportSessionParams
-) -> list[SourceFile]:
-    """Files with the same content become one exposure; the others get skipped entries of their own."""
-    groups: dict[str, list[SourceFile]] = {}
-    for file in files:
-        groups.setdefault(file.content_hash or file.path, []).append(file)
-    result = []
-    for group in groups.values():
-        if len(group) == 1:
-            result += group
-            continue
-        # what an earlier run imported stays the exposure; else the file that lies less deep
-        first, *others = sorted(
-            group, key=lambda f: (bool(f.same_as), f.exposure_id in fresh, f.path.count(os.sep), f.path)
-        )
-        result.append(first)
-        for file in others:
-            own = id_by_content(file.path, file.content_hash)
-            own = own if own != first.exposure_id else f"{own}-{id_by_path(file.path)[-4:]}"
-            result.append(index.set_aside(file, own, first.exposure_id))
-            _skip_duplicate(_product(store, result[-1]), result[-1], first, _file_params(file.path, params))
-    return result
-
-
-def _skip_duplicate(product: Product, file: SourceFile, first: SourceFile, params: FileParams) -> None:
-    reason = f"same content as {first.path} ({first.exposure_id})"
-    record = product.record()
-    expected = fingerprint(_STAGE, _VERSION, params, _inputs(file))
-    if record is None or (record.state, record.reason, record.fingerprint) != ("skipped", reason, expected):
-        product.put_outcome("skipped", reason, _STAGE, _VERSION, params, _inputs(file))
-        product.sweep()
-
-
-def _set_replaced_aside(
-    store: SessionStore, index: FileIndex, files: list[SourceFile], params: ImportSessionParams
-) -> list[str]:
-    """Exposures whose file has other content now are skipped from here on; returns their ids."""
-    present = {file.exposure_id for file in files}
-    replaced = []
-    for exposure_id, file in index.replaced.items():
-        if exposure_id not in present:
-            store.exposure_product(exposure_id, _STAGE).put_outcome(
-                "skipped", f"{file.path} has other content now, which is exposure {file.exposure_id}",
-                _STAGE, _VERSION, _file_params(file.path, params), _inputs(file),
-            )  # fmt: skip
-            replaced.append(exposure_id)
-    return replaced
-
-
-def _report(
-    store: SessionStore, report: StageReport, files: list[SourceFile], fresh: set[str], replaced: list[str],
-    settled: dict[str, Record],
-) -> None:  # fmt: skip
-    """Sort the files into the report, and bring the stage's index of the ledger up to date."""
-    outcomes: dict[str, Record] = {}
-    for exposure_id in [*(file.exposure_id for file in files), *replaced]:
-        record = settled.get(exposure_id) or store.exposure_product(exposure_id, _STAGE).record()
-        if record is not None:
-            outcomes[exposure_id] = record
-    for file in sorted(files, key=lambda f: f.path):
-        record = outcomes.get(file.exposure_id)
-        if record is None:
-            report.failed[file.exposure_id] = "its record is gone; import again"
-        elif record.state == "done":
-            (report.done if file.exposure_id in fresh else report.kept).append(file.exposure_id)
-        elif record.state == "skipped":
-            report.skipped[file.exposure_id] = record.reason or ""
-        else:
-            report.failed[file.exposure_id] = record.reason or ""
-    write_index(store, _STAGE, outcomes)
-    _warn_of_pixel_size([outcomes[f.exposure_id] for f in files if f.exposure_id in outcomes])
-
-
-def _warn_of_pixel_size(records: list[Record]) -> None:
-    """One line where files state another pixel size than was given; many programs write 1 Å for unknown."""
-    odd = []
-    for record in records:
-        stated = record.figures.get("pixel_size_in_file_angstrom")
-        if record.state == "done" and isinstance(stated, float) and stated != 1.0:
-            given = float(record.details["exposure"]["optics"]["pixel_size_angstrom"])
-            if abs(stated / given - 1) > _PIXEL_SIZE_TOLERANCE:
-                odd.append((stated, given))
+def _warn_of(odd: list[Record]) -> None:
+    """One line for all files with something odd, with the first as an example."""
     if odd:
-        logger.warning(
-            "%s: %d files state a pixel size of %.4g Å, %.4g Å was given; check `pixel_size_angstrom`",
-            _STAGE, len(odd), *odd[0],
-        )  # fmt: skip
+        logger.warning("%s: %d files %s", STAGE, len(odd), _contradiction(odd[0]))

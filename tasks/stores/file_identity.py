@@ -28,5 +28,10 @@ def id_by_path(path: str) -> str:
     return f"{_stem(path)}-{hashlib.blake2b(path.encode(errors='replace'), digest_size=4).hexdigest()}"
 
 
+def duplicate_id(path: str, content: str) -> str:
+    """For a file whose content is another file's exposure."""
+    return f"{id_by_content(path, content)}-{id_by_path(path)[-4:]}"
+
+
 def _stem(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(path).stem).lstrip("._-")[:80] or "exposure"

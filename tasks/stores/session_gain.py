@@ -14,11 +14,17 @@ ADDRESS = "session/gain"
 
 @dataclass(frozen=True)
 class SessionGain:
-    """What the product holds."""
+    """What the product holds; its pixels are read when they are asked for."""
 
+    session_url: str
     shape: tuple[int, int]
     """(y, x)"""
     fingerprint: str
+
+    def factor(self, part: tuple[slice, slice]) -> NDArray | None:
+        """(y, x) part of what multiplies the counts; None where there are only defects."""
+        reader = SessionStore.open(self.session_url).product(ADDRESS).read()
+        return reader.slice("gain", part) if "gain" in reader else None
 
 
 def session_gain(store: SessionStore) -> SessionGain | None:
@@ -28,7 +34,7 @@ def session_gain(store: SessionStore) -> SessionGain | None:
     if record is None or not shape:
         return None
     n_y, n_x = shape
-    return SessionGain((int(n_y), int(n_x)), record.fingerprint)
+    return SessionGain(store.url, (int(n_y), int(n_x)), record.fingerprint)
 
 
 def write_gain(attempt: Attempt, gain: NDArray | None, is_defect: NDArray) -> None:
@@ -40,9 +46,3 @@ def write_gain(attempt: Attempt, gain: NDArray | None, is_defect: NDArray) -> No
     attempt.details = {
         "shape": (int(is_defect.shape[0]), int(is_defect.shape[1])), "is_gain_given": gain is not None,
     }  # fmt: skip
-
-
-def gain_part(store: SessionStore, part: tuple[slice, slice]) -> NDArray | None:
-    """(y, x) part of the factors; None where there are only defects."""
-    reader = store.product(ADDRESS).read()
-    return reader.slice("gain", part) if "gain" in reader else None

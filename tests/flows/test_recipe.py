@@ -24,9 +24,11 @@ def test_a_change_reaches_its_stage():
     assert recipe.batch_size == 7
 
 
-def test_a_missing_pixel_size_is_named():
-    with pytest.raises(ValueError, match=r"import_session.pixel_size_angstrom: Field required"):
-        read_recipe("default", {k: v for k, v in NEEDED.items() if "pixel" not in k})
+def test_a_missing_diameter_is_named_and_a_missing_pixel_size_is_left_to_the_microscope():
+    with pytest.raises(ValueError, match=r"pick_particles.diameter_angstrom: Field required"):
+        read_recipe("default", {k: v for k, v in NEEDED.items() if not k.startswith("pick_particles")})
+    recipe = read_recipe("default", {k: v for k, v in NEEDED.items() if "pixel" not in k})
+    assert recipe.import_session.pixel_size_angstrom is None
 
 
 def test_a_misspelt_parameter_is_named():
