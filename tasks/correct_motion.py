@@ -33,6 +33,9 @@ _CACHED_BYTES = 300_000_000
 
 _SMALLEST_PATCH_ANGSTROM = 120.0
 
+_ESTIMATED_GAIN = "session/estimated_gain"
+"""Made by `diagnose_gain`, whose parameters say whether; used where no gain is given."""
+
 _EARLY_DOSE = 4.0
 """e⁻/Å²; motion until then is early."""
 
@@ -81,13 +84,21 @@ def correct_motion(session_url: str, exposure_ids: list[str], params: CorrectMot
 def _inputs(store: SessionStore, exposure_id: str) -> list[str]:
     addresses = [f"exposures/{exposure_id}/import_session"]
     gain = store.product("session/gain").record()
-    return [*addresses, "session/gain"] if gain is not None and gain.state == "done" else addresses
+    is_given = False
+    if gain is not None and gain.state == "done":
+        addresses.append("session/gain")
+        is_given = bool(gain.details.get("is_gain_given", True)) and gain.details.get("shape", ()) is not None
+    estimate = None if is_given else store.product(_ESTIMATED_GAIN).record()
+    if estimate is None or estimate.state != "done":
+        return addresses
+    is_of_frames = tuple(estimate.details["shape"]) == exposure(store, exposure_id).shape
+    return [*addresses, _ESTIMATED_GAIN] if is_of_frames else addresses
 
 
 def _compute(store: SessionStore, exposure_id: str, params: CorrectMotionParams, attempt: Attempt) -> None:
     about = exposure(store, exposure_id)
     reader = store.exposure_product(exposure_id, "import_session").read()
-    movie = _Movie.of(about, reader["frames"], _gain(store, about), params)
+    movie = _Movie.of(about, reader["frames"], _gain(store, about, _inputs(store, exposure_id)), params)
     motion = _motion(movie, about, params)
     plain, weighted = _sums(movie, motion, about, params)
     _write(attempt, movie, motion, about, params, plain, weighted)
@@ -102,28 +113,34 @@ class _Gain:
     is_defect: Tensor | None
 
 
-def _gain(store: SessionStore, about: Exposure) -> _Gain:
-    product = store.product("session/gain")
-    record = product.record()
-    if record is None:
-        return _Gain(None, None)
-    if record.state != "done":
+def _gain(store: SessionStore, about: Exposure, addresses: list[str]) -> _Gain:
+    """The gain given, or else the one made from the movies; defects of both."""
+    record = store.product("session/gain").record()
+    if record is not None and record.state != "done":
         raise StoreError(
             f"exposure {about.id}: the session's gain is {record.state} ({record.reason}); import it again"
         )
-    reader: Reader = product.read()
-    arrays: dict[str, Tensor | None] = {"gain": None, "is_defect": None}
-    for name in arrays:
-        if name not in reader:
+    gain: Tensor | None = None
+    is_defect: Tensor | None = None
+    for address in addresses:
+        if not address.startswith("session/"):
             continue
-        if reader.shape(name) != about.shape:
-            raise ValueError(
-                f"exposure {about.id}: {name} of the session is {reader.shape(name)} but its frames are {about.shape}; "
-                "set `gain_rotation_deg` or `gain_flip` of import_session, or import movies of one detector only"
-            )
-        arrays[name] = torch.from_numpy(reader[name]).to(device())
-    is_defect = arrays["is_defect"]
-    return _Gain(arrays["gain"], None if is_defect is None else is_defect.bool())
+        reader: Reader = store.product(address).read()
+        if "gain" in reader and gain is None:
+            gain = _of_frames(reader, "gain", about)
+        if "is_defect" in reader:
+            bad = _of_frames(reader, "is_defect", about).bool()
+            is_defect = bad if is_defect is None else is_defect | bad
+    return _Gain(gain, is_defect)
+
+
+def _of_frames(reader: Reader, name: str, about: Exposure) -> Tensor:
+    if reader.shape(name) != about.shape:
+        raise ValueError(
+            f"exposure {about.id}: {name} of the session is {reader.shape(name)} but its frames are {about.shape}; "
+            "set `gain_rotation_deg` or `gain_flip` of import_session, or import movies of one detector only"
+        )
+    return torch.from_numpy(reader[name]).to(device())
 
 
 class _Movie:

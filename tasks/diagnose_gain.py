@@ -10,13 +10,15 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
@@ -37,6 +39,8 @@ from kernels.movies.gain_evidence import (
     uses,
 )
 from kernels.movies.pattern_watch import ExposureSummary, Finding, Watch, summarise
+from tasks.formats import FormatError
+from tasks.formats.exposure_file import FileParams, open_exposure
 from tasks.records.gain import GainAlarm, GainDiagnosis, GainRow
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record, fingerprint
@@ -83,6 +87,7 @@ class _NoParams(StageParams):
 def diagnose_gain(session_url: str, exposure_ids: list[str], params: DiagnoseGainParams) -> StageReport:
     """Bring ``session/gain_diagnosis`` up to date with these movies, and ``session/estimated_gain`` where it is due.
 
+    Exposures that their import set aside, as their gain does not fit, are read from their files: give them too.
     Exposures are taken in the order given, which is to be that of acquisition: an alarm names the first exposure that
     shows a change. Memory of an item: about twelve times one frame as float32 for the sums of an exposure (16 with a
     gain), 60 bytes a pixel for the making of a gain.
@@ -157,7 +162,9 @@ def _given_gain(store: SessionStore) -> _GivenGain | None:
 
 
 def _inputs(store: SessionStore, exposure_id: str) -> list[str]:
-    addresses = [f"exposures/{exposure_id}/import_session"]
+    record = store.exposure_product(exposure_id, "import_session").record()
+    # one that was set aside is known by its id, which has the hash of its content
+    addresses = [] if _file_set_aside(record) else [f"exposures/{exposure_id}/import_session"]
     gain = store.product(_GAIN).record()
     return [*addresses, _GAIN] if gain is not None and gain.state == "done" else addresses
 
@@ -198,15 +205,42 @@ _SUMS_OF_EXPOSURE = Stage(_STAGE, _VERSION, "CPU", _compute, _inputs)
 
 def _summed_counts(store: SessionStore, exposure_id: str) -> Tensor:
     """(y, x) float32 sum of the frames that are finite, read a few at a time."""
+    record = store.exposure_product(exposure_id, "import_session").record()
+    path = _file_set_aside(record)
+    if record is not None and path is not None:
+        return _sum(_frames_of_file(path, FileParams.model_validate(record.params)))
     about = exposure(store, exposure_id)
     reader = store.exposure_product(exposure_id, "import_session").read()
-    total = torch.zeros(about.shape, device=device())
-    for start in range(0, about.n_frames, _FRAMES_AT_A_TIME):
-        frames = reader.slice("frames", slice(start, start + _FRAMES_AT_A_TIME))
-        for frame in torch.from_numpy(frames):
-            image = frame.to(device()).float()
-            if bool(image.isfinite().all()):
-                total += image
+    steps = range(0, about.n_frames, _FRAMES_AT_A_TIME)
+    return _sum(frame for start in steps for frame in reader.slice("frames", slice(start, start + _FRAMES_AT_A_TIME)))
+
+
+def _file_set_aside(record: Record | None) -> Path | None:
+    """The file of an exposure that its import would not take, for instance as its gain does not fit."""
+    if record is None or record.state != "quarantined" or not record.details.get("file"):
+        return None
+    return Path(record.details["file"]["path"])
+
+
+def _frames_of_file(path: Path, params: FileParams) -> Iterator[NDArray]:
+    try:
+        image = open_exposure(path, params)
+        if image.n_frames == 1:
+            raise SkipItem(f"{path}: has one frame and is no movie")
+        for frame in range(image.n_frames):
+            yield image.frame(frame)
+    except (FormatError, OSError) as error:
+        raise SkipItem(f"{path}: cannot be read ({error})") from error
+
+
+def _sum(frames: Iterable[NDArray]) -> Tensor:
+    total: Tensor | None = None
+    for frame in frames:
+        image = torch.from_numpy(np.ascontiguousarray(frame)).to(device()).float()
+        if bool(image.isfinite().all()):
+            total = image if total is None else total + image
+    if total is None:
+        raise ValueError("no frame is free of NaN; import the movie again")
     return total
 
 
@@ -607,7 +641,7 @@ def _bring_estimate_up_to_date(
     for exposure_id in known:
         if exposure_id in included or len(included) + len(todo) >= params.most_exposures:
             continue
-        own = exposure(store, exposure_id).shape
+        own = (*store.product(_SUMS_OF_EXPOSURE.address_of(exposure_id)).read().record.details["shape"],)
         shape = shape or own
         if own == shape:
             todo.append(exposure_id)
@@ -646,7 +680,11 @@ def _sum_part(part: tuple[int, list[str]], session_url: str, scratch: str, n_bef
     sums: PatternSums | None = None
     _, is_defect = _gain_arrays(store)
     for number, exposure_id in enumerate(exposure_ids, start=n_before + start):
-        counts = _summed_counts(store, exposure_id)
+        try:
+            counts = _summed_counts(store, exposure_id)
+        except (StoreError, SkipItem, ValueError) as error:  # its frames may have expired since
+            logger.warning("%s: %s is left out of the gain: %s", _STAGE, exposure_id, error)
+            continue
         if sums is None:
             sums = PatternSums.zeros((int(counts.shape[0]), int(counts.shape[1])), counts.device)
         is_good = None
@@ -654,9 +692,9 @@ def _sum_part(part: tuple[int, list[str]], session_url: str, scratch: str, n_bef
             is_good = ~is_defect.to(counts.device)
         found: Detail = detail(counts, is_good)
         sums.add(found, number % 2)
-    assert sums is not None
     with product.write(_STAGE, _VERSION, _NoParams(), {}) as attempt:
-        _write_sums(attempt, sums)
+        if sums is not None:
+            _write_sums(attempt, sums)
 
 
 @dataclass(frozen=True)
@@ -679,9 +717,11 @@ def _merge_and_make(merge: _Merge, session_url: str) -> None:
     made = estimate.record()
     sums = _read_sums(product.read()) if merge.is_continued else None
     for start in merge.parts:
-        part = _read_sums(store.product(f"{merge.scratch}/part_{start:05d}").read())
-        sums = part if sums is None else sums + part
-    assert sums is not None
+        reader = store.product(f"{merge.scratch}/part_{start:05d}").read()
+        if reader.names:
+            sums = _read_sums(reader) if sums is None else sums + _read_sums(reader)
+    if sums is None:
+        raise StoreError(f"{_SUMS}: none of {len(merge.exposures)} exposures could be read; import them again")
     n = int(sums.n_exposures.sum())
     inputs = {"exposures": _digest(merge.exposures)}
     is_at_end = n >= params.most_exposures
@@ -702,10 +742,11 @@ def _merge_and_make(merge: _Merge, session_url: str) -> None:
                 attempt.write("is_defect", found.is_defect.to(torch.uint8).cpu().numpy())
                 attempt.figures = {**figures, "is_frozen": is_frozen}
                 attempt.details = {
+                    "shape": list(found.gain.shape),
                     "parts": [
                         {"name": p.name, "percent": 100 * p.rms, "error_percent": 100 * p.rms_error}
                         for p in found.parts
-                    ]
+                    ],
                 }
     with product.write(_STAGE, _VERSION, params, inputs) as attempt:
         _write_sums(attempt, sums)

@@ -23,7 +23,7 @@ SEGMENT = 256
 """Pixels of a row or a column that are read out alike, where not all of it is."""
 _LEAST_SIGMA = 2.5
 """A part of the pattern that both halves do not agree on by so many standard errors is left out."""
-_DEAD_RESPONSE = 0.5
+_DEAD_RESPONSE = 0.55
 _HOT_SHARE = 0.5
 _DEFECT_SIGMA = 6.0
 
@@ -141,7 +141,7 @@ def mean_gain(sums: PatternSums) -> Tensor:
 
 
 def _defects(sums: PatternSums, weight: Tensor) -> Tensor:
-    """(y, x) bool: hot in half of the exposures, or a response below a half, told from chance."""
+    """(y, x) bool: hot in half of the exposures, or a response below about a half, told from chance."""
     total = weight.sum(0)
     relative = sums.excess.sum(0) / total
     sample = relative.flatten()[:: max(1, relative.numel() // 200_000)]

@@ -138,14 +138,17 @@ def _look_at_agreement(watch: Watch, _: tuple[int, int]) -> tuple[Watch, list[Fi
     ]
     if watch.n_agreements and len(changes) == _CONFIRMING and all(is_odd) and changes[0] * changes[-1] > 0:
         finding = Finding("gain agreement", watch.n - _CONFIRMING, sum(changes) / len(changes))
-        # the pattern changed with it, which is not to be said twice
-        return replace(
-            watch, agreement_sum=sum(values), n_agreements=_CONFIRMING,
-            window_sum=torch.zeros(0, 0), window_power=0.0, n_windows=0, recent=latest,
-        ), [finding]  # fmt: skip
+        return replace(_with_a_new_pattern(watch), agreement_sum=sum(values), n_agreements=_CONFIRMING), [finding]
     if (watch.n_agreements and is_odd[-1]) or watch.n_agreements >= _MOST_EARLIER:
         return watch, []
     return replace(watch, agreement_sum=watch.agreement_sum + values[-1], n_agreements=watch.n_agreements + 1), []
+
+
+def _with_a_new_pattern(watch: Watch) -> Watch:
+    """The watch after a change that was reported: that the pattern changed with it is not to be said twice."""
+    return replace(
+        watch, window_sum=torch.zeros(0, 0), window_power=0.0, n_windows=0, recent=watch.recent[-_CONFIRMING:]
+    )
 
 
 def _mean_square(window: Tensor) -> float:
@@ -217,6 +220,8 @@ def _look_at_lines_and_pixels(watch: Watch, shape: tuple[int, int]) -> tuple[Wat
     for first, count in _runs(row.tolist()):
         change = float(_changes(watch, latest, "row")[first : first + count].mean())
         findings.append(Finding("row", start, change, (0, first, n_x, count)))
+    if len(column) or len(row):
+        watch_now = _with_a_new_pattern(watch_now)
     alone = new_pixels[~torch.isin(new_pixels % n_x, column) & ~torch.isin(new_pixels // n_x, row)]
     for region in clusters(alone, n_x, LEAST_CLUSTER_PX):
         findings.append(Finding("pixels", start, float(region[2] * region[3]), region))

@@ -199,3 +199,30 @@ def test_a_second_run_keeps_what_is_there(store, workers):
     assert correct_motion.fn(store.url, ["a"], CorrectMotionParams()).kept == ["a"]
     add_gain(store, np.ones((100, 90)))
     assert correct_motion.fn(store.url, ["a"], CorrectMotionParams()).done == ["a"]
+
+
+def add_estimated_gain(store, gain, n_used=4):
+    with store.product("session/estimated_gain").write("diagnose_gain", n_used, NoParams(), {}) as attempt:
+        attempt.write("gain", gain.astype(np.float32))
+        attempt.write("is_defect", (gain <= 0).astype(np.uint8))
+        attempt.details = {"shape": list(gain.shape)}
+
+
+def test_a_gain_made_from_the_movies_is_used_where_none_is_given_and_renewed_with_it(store, workers):
+    frames = np.repeat(movie(shape=(100, 90), n_frames=1), 3, axis=0)
+    add_movie(store, "a", frames)
+    gain = np.ones((100, 90))
+    gain[:, 40:] = 2.0
+    gain[7, 9] = 0.0
+    add_estimated_gain(store, gain)
+    expected = (frames * gain).sum(0, dtype=np.float64)
+    found = corrected(store)
+    assert_allclose(found["unweighted_micrograph"].mean(), expected.mean(), rtol=1e-2)
+    assert found.record.figures["n_replaced_pixels"] >= 1
+    assert correct_motion.fn(store.url, ["a"], CorrectMotionParams()).kept == ["a"]
+    add_estimated_gain(store, gain, n_used=8)
+    assert correct_motion.fn(store.url, ["a"], CorrectMotionParams()).done == ["a"]
+    add_gain(store, np.ones((100, 90)))
+    assert_allclose(corrected(store)["unweighted_micrograph"].mean(), frames.sum(0).mean(), rtol=1e-2)
+    add_estimated_gain(store, gain, n_used=16)  # nobody asks for it any more
+    assert correct_motion.fn(store.url, ["a"], CorrectMotionParams()).kept == ["a"]

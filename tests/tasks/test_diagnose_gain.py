@@ -8,8 +8,10 @@ import torch
 from kernels.movies.gain import orient
 from kernels.specimen.simulation import random_detector
 from tasks.diagnose_gain import DiagnoseGainParams, diagnose_gain
+from tasks.formats.exposure_file import FileParams
+from tasks.formats.tiff import write_tiff_movie
 from tasks.records.gain import GainDiagnosis
-from tests.truth.detector_session import add_exposure, add_gain, counts, generator, with_other_pixels
+from tests.truth.detector_session import OPTICS, add_exposure, add_gain, counts, generator, with_other_pixels
 
 SHAPE = (152, 168)
 
@@ -160,3 +162,33 @@ def test_dark_and_foreign_exposures_change_nothing(store, workers):
     found = GainDiagnosis.model_validate(store.product("session/gain_diagnosis").record().details)
     assert found.kind == "as given" and found.n_exposures == 3
     assert np.isfinite(found.mean_counts)
+
+
+def test_a_movie_set_aside_for_its_gain_is_read_from_its_file(store, workers, tmp_path):
+    detector = random_detector(SHAPE, generator(13))
+    wrong = orient(detector.gain, 90)
+    add_gain(store, wrong)  # of another shape than the frames: the import takes no movie
+    for i, name in enumerate(ids(2)):
+        path = tmp_path / f"{name}.tiff"
+        total = counts(detector, 40.0, generator(i))
+        frames = torch.stack([(total / 2).floor(), total - (total / 2).floor()]).clamp(max=255)
+        write_tiff_movie(path, iter(frames.to(torch.uint8).numpy()), "lzw")
+        params = FileParams(
+            kind="movies", optics=OPTICS, dose_per_frame=1.0, total_dose=None, pre_exposure=0.0, expected_frames=None,
+            eer_upsampling=1, eer_fractions=None, eer_dose_per_fraction=None,
+        )  # fmt: skip
+        store.exposure_product(name, "import_session").put_outcome(
+            "quarantined",
+            "the gain does not fit",
+            "import_session",
+            1,
+            params,
+            {},
+            details={"file": {"path": str(path)}},
+        )
+    (tmp_path / "broken.tiff").write_bytes(path.read_bytes()[:500])
+    store.exposure_product("broken", "import_session").put_outcome(
+        "quarantined", "truncated", "import_session", 1, params, {}, details={"file": {"path": f"{tmp_path}/broken.tiff"}}
+    )  # fmt: skip
+    found = diagnosed(store, [*ids(2), "broken"])
+    assert found.kind == "other way" and found.recipe["gain_rotation_deg"] == 270
