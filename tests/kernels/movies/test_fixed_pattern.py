@@ -6,6 +6,8 @@ import torch
 from kernels.movies.fixed_pattern import BIN, detail, local_mean, pattern_of
 from tests.truth.detector_session import generator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def poisson(mean, shape=(160, 203), seed=1):
     return torch.poisson(torch.as_tensor(mean).expand(shape), generator=generator(seed))

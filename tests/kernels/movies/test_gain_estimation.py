@@ -8,6 +8,8 @@ from kernels.movies.gain_estimation import PatternSums, estimate_gain, mean_gain
 from kernels.specimen.simulation import random_detector
 from tests.truth.detector_session import counts, generator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = (160, 176)
 
 

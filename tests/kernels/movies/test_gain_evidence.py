@@ -20,6 +20,8 @@ from kernels.movies.gain_evidence import (
 from kernels.specimen.simulation import random_detector
 from tests.truth.detector_session import counts, generator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EIGHT = [(angle, flip) for angle in (0, 90, 180, 270) for flip in ("none", "vertical")]
 
 

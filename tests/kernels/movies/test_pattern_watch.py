@@ -11,6 +11,8 @@ from kernels.movies.pattern_watch import Watch, summarise
 from kernels.specimen.simulation import random_detector
 from tests.truth.detector_session import counts, generator, with_other_pixels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = (112, 120)
 
 
