@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from tasks.records.retention import PRODUCT_CLASSES, Expiry, ProductClass, RetentionPolicy, SweptItem
 from tasks.stores.commit import Product
 from tasks.stores.dependencies import View
+from tasks.stores.file_index import reopen
+from tasks.stores.import_records import STAGE
 from tasks.stores.location import Location, StoreWriteError
 from tasks.stores.session_store import SessionStore
 from tasks.stores.survey import Kept, Survey, walk
@@ -193,6 +195,8 @@ def restore(store: SessionStore, addresses: Iterable[str]) -> list[str]:
         record = product.record()
         if record is None or record.expired is None or record.expired.is_wanted:
             continue
+        if record.stage == STAGE and address.startswith("exposures/"):
+            reopen(store, [address.split("/")[1]])
         product.put_expiry(record.expired.model_copy(update={"is_wanted": True}))
         marked.append(address)
         waiting += [name for name in record.inputs if "/" in name]
