@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from distributed import Client
@@ -29,9 +30,35 @@ START_TIMEOUT_SECONDS = 180
 POOLS = ("vitriflow-cpu", "vitriflow-gpu")
 """Work pools of `deployments/pools.yaml` that a workstation serves itself."""
 
-_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**27), "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_ARENA_MAX": "2"}
+SCHEDULER_ENVIRONMENT = {
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+    "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "120s",
+}
+"""An item that kills its worker is tried twice, not four times; one whose label no worker has fails with words."""
+
+MALLOC_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_ARENA_MAX": "2",
+}
 """Dask has its workers give every freed array back to the system at once, and the next one is paged in anew: motion
 correction took 8.4 CPU-s a movie of 1200 × 1280 × 20, with freed memory kept 2.5. Two arenas bound what is kept."""
+
+CLIENT_ENVIRONMENT = {
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+    "PREFECT_CLIENT_MAX_RETRIES": "6",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+"""Of every process that runs flows. While PostgreSQL restarts, the server answers 500, which a client takes for final:
+the flow died and stayed `Running`. Six retries, each twice as late as the one before, last two minutes."""
+
+
+def worker_environment(label: Literal["CPU", "GPU"], n_threads: int) -> dict[str, str]:
+    """Environment of a Dask worker whose items each compute with ``n_threads`` threads."""
+    # threads that wait for work sleep; spinning ones would take the cores from the other worker
+    threading = {"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**MALLOC_ENVIRONMENT, **threading, **({"CUDA_VISIBLE_DEVICES": ""} if label == "CPU" else {})}
 
 
 class ServiceError(RuntimeError):
@@ -134,10 +161,23 @@ def _start_prefect(settings: Settings, processes: list[Process]) -> str:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
+    if settings.database_url:
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = _asynchronous(settings.database_url.get_secret_value())
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
     _start("prefect", command, environment, settings, processes)
     _wait(f"{api}/health", lambda: _answers(f"{api}/health"), processes[-1], settings)
     return api
+
+
+def _asynchronous(database_url: str) -> str:
+    """The address with the driver that Prefect needs; it holds a password, so no message shows it."""
+    scheme, _, rest = database_url.partition("://")
+    if scheme not in ("postgresql", "postgres", "postgresql+asyncpg"):
+        raise ServiceError(
+            f"VITRIFLOW_DATABASE_URL: found scheme {scheme if rest else 'none'!r}, expected "
+            "postgresql://user:password@host/name; leave it out for SQLite"
+        )
+    return f"postgresql+asyncpg://{rest}"
 
 
 def _start_dask(settings: Settings, processes: list[Process]) -> str:
@@ -145,24 +185,18 @@ def _start_dask(settings: Settings, processes: list[Process]) -> str:
     address = f"tcp://{settings.host}:{port}"
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", settings.host, "--port", str(port)]
     scheduler += ["--dashboard-address", f"{settings.host}:{_free_port(settings.host, 8787)}"]
-    environment = {
-        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
-        "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "120s",
-        **_MALLOC,
-    }
+    environment = {**SCHEDULER_ENVIRONMENT, **MALLOC_ENVIRONMENT}
     _start("dask-scheduler", scheduler, environment, settings, processes)
     _wait(address, lambda: _connects(settings.host, port), processes[-1], settings)
-    for label, n_slots, threads, extra in (
-        ("CPU", settings.n_cores, 1, {"CUDA_VISIBLE_DEVICES": ""}),
-        ("GPU", 1, settings.n_cores, {}),
-    ):
+    workers: tuple[tuple[Literal["CPU", "GPU"], int, int], ...]
+    workers = (("CPU", settings.n_cores, 1), ("GPU", 1, settings.n_cores))
+    for label, n_slots, n_threads in workers:
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--host", settings.host]
         worker += ["--nworkers", "1", "--nthreads", str(n_slots), "--resources", f"{label}={n_slots}"]
         worker += ["--name", f"{label.lower()}-worker", "--memory-limit", settings.worker_memory]
         worker += ["--local-directory", str(settings.home / "dask"), "--no-dashboard"]
-        # threads that wait for work sleep; spinning ones would take the cores from the other worker
-        threading = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        _start(f"dask-{label.lower()}-worker", worker, {**environment, **threading, **extra}, settings, processes)
+        environment = {**SCHEDULER_ENVIRONMENT, **worker_environment(label, n_threads)}
+        _start(f"dask-{label.lower()}-worker", worker, environment, settings, processes)
     _wait(address, lambda: _n_labels(address) == 2, processes[-1], settings)
     return address
 
@@ -173,8 +207,7 @@ def _start_pool_workers(api: str, dask: str, settings: Settings, processes: list
         "PREFECT_HOME": str(settings.home / "prefect-worker"),
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
+        **CLIENT_ENVIRONMENT,
         "VITRIFLOW_DASK_ADDRESS": dask,
         "VITRIFLOW_PREFECT_API_URL": api,
     }

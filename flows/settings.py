@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     prefect_port: int = 0
     """Port of the embedded Prefect server; 0 takes 4200 or, where that is taken, a free one."""
+    database_url: SecretStr | None = None
+    """Database of the embedded Prefect server, ``postgresql://user:password@host/name``; SQLite below `home` when not
+    given."""
     n_cores: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     """Threads of the CPU-labelled worker, and of the arithmetic of the GPU-labelled one where it has no GPU."""
     worker_memory: str = "3GiB"
