@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_CLIENT_RETRY_EXTRA_CODES,
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_UI_URL,
@@ -308,6 +310,8 @@ def running_services() -> Iterator[Services]:
         PREFECT_API_URL: found.prefect_api_url,
         PREFECT_UI_URL: found.prefect_ui_url,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_CLIENT_RETRY_EXTRA_CODES: services.CLIENT_ENVIRONMENT["PREFECT_CLIENT_RETRY_EXTRA_CODES"],
+        PREFECT_CLIENT_MAX_RETRIES: services.CLIENT_ENVIRONMENT["PREFECT_CLIENT_MAX_RETRIES"],
         PREFECT_LOGGING_EXTRA_LOGGERS: ["tasks", "flows"],
     }
     with temporary_settings(changed):
