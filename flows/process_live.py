@@ -18,10 +18,13 @@ from tasks.curate_exposures import curate_exposures
 from tasks.estimate_ctf import estimate_ctf
 from tasks.extract_particles import extract_particles
 from tasks.import_session import import_session
+from tasks.orders import Orders
 from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
+from tasks.records.source_folder import SourceFolder
+from tasks.scan_folders import source_folder
 from tasks.stores.arrivals import Arrival, arrivals_version, waiting_arrivals
-from tasks.stores.lease import Lease
+from tasks.stores.lease import Lease, LeaseHeldError
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 @flow(name="process_live", flow_run_name="live {session_url}")
 def process_live(
-    session_url: str, source: str, recipe: Recipe | None = None, idle_seconds: float = 60.0, max_seconds: float = 3600.0
+    session_url: str, recipe: Recipe | None = None, idle_seconds: float = 60.0, max_seconds: float = 3600.0
 ) -> list[StageReport]:
     """Process the exposures of a session as they arrive, until nothing has arrived for a while.
 
@@ -40,9 +43,22 @@ def process_live(
     ``max_seconds``. Two waves of one session never run at once: the second waits for a moment and leaves, since the
     first takes what it would have taken. A wave that dies loses nothing: the next one continues.
     """
-    chosen = recipe or recall_recipe(session_url)
-    with sole_use(session_url, EXPOSURES) as (lease,):
-        return follow_arrivals(session_url, source, chosen, idle_seconds, max_seconds, lease)
+    source = source_folder(SessionStore.open(session_url))
+    chosen = _with_source(recipe or recall_recipe(session_url), source)
+    try:
+        with sole_use(session_url, EXPOSURES) as (lease,):
+            return follow_arrivals(session_url, source.folder, chosen, idle_seconds, max_seconds, lease)
+    except LeaseHeldError as held:
+        logger.info("nothing to do: %s", held)
+        return []
+
+
+def _with_source(recipe: Recipe, source: SourceFolder) -> Recipe:
+    """What the recipe leaves open comes from the session's folder."""
+    found = {"gain": source.gain, "defects": source.defects, "metadata_folder": source.mirror}
+    given = recipe.import_session
+    missing = {name: place for name, place in found.items() if getattr(given, name) is None}
+    return recipe.model_copy(update={"import_session": given.model_copy(update=missing)})
 
 
 @task(name="follow_arrivals", cache_policy=NO_CACHE)
@@ -58,7 +74,9 @@ def follow_arrivals(
     reports: list[StageReport] = []
     tried: set[Arrival] = set()
     version: tuple[str, ...] | None = None
+    orders = Orders()
     while True:
+        orders.heed()
         lease.check()
         found = arrivals_version(store)
         batch: list[Arrival] = []

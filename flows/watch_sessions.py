@@ -102,10 +102,9 @@ class _Waves:
         if store.product(RECIPE_ADDRESS).record() is None:
             remember_recipe(url, read_recipe(self._recipe, self._changes))
         if self._processing == "here":
-            process_live(url, str(session.folder), idle_seconds=0)
+            process_live(url, idle_seconds=0)
         elif not _is_on_its_way(url):
-            parameters = {"session_url": url, "source": str(session.folder)}
-            run_deployment(WAVE, parameters=parameters, timeout=0, as_subflow=False, tags=[_tag(url)])
+            run_deployment(WAVE, parameters={"session_url": url}, timeout=0, as_subflow=False, tags=[_tag(url)])
             logger.info("%s: %d files wait; a wave starts", url, n_waiting)
 
 

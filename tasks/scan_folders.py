@@ -20,6 +20,7 @@ from tasks.formats.completeness import Container, inspect
 from tasks.formats.microscope_metadata import read_metadata
 from tasks.formats.session_layout import SessionFolder, find_sessions
 from tasks.records.session import StageParams
+from tasks.records.source_folder import SourceFolder
 from tasks.stores.arrivals import Arrival, add_arrivals, read_arrivals
 from tasks.stores.location import Location, StoreError
 from tasks.stores.session_store import SessionStore
@@ -133,18 +134,17 @@ def open_session(stores: Location, folder: SessionFolder) -> SessionStore:
         store = SessionStore.create(f"{stores.url}/{name}.zarr", name)
         record = store.product(_SOURCE).record()
         if record is None or _is_same_session(store, Path(record.details["folder"]), folder):
-            if record is None or record.details["folder"] != str(folder.folder):
-                _remember_source(store, folder)
+            _remember_source(store, folder)
             return store
     raise StoreError(f"{stores.url}: a thousand sessions are called {folder.name}; rename the folder {folder.folder}")
 
 
-def source_folder(store: SessionStore) -> Path:
-    """Folder that the session's files were last seen in."""
+def source_folder(store: SessionStore) -> SourceFolder:
+    """Where the session's files were last seen."""
     record = store.product(_SOURCE).record()
     if record is None:
         raise StoreError(f"store {store.url}: it follows no folder; process it with its folder given")
-    return Path(record.details["folder"])
+    return SourceFolder.model_validate(record.details)
 
 
 def _is_same_session(store: SessionStore, known: Path, folder: SessionFolder) -> bool:
@@ -161,15 +161,24 @@ def _below(path: Path, folder: Path) -> Path:
 
 
 def _remember_source(store: SessionStore, folder: SessionFolder) -> None:
-    params = ScanFoldersParams()
-    details = {
-        "folder": str(folder.folder),
-        "layout": folder.layout,
-        "gain": None if folder.gain is None else str(folder.gain),
-        "defects": None if folder.defects is None else str(folder.defects),
-    }
-    with store.product(_SOURCE).write(_STAGE, 1, params, {"folder": str(folder.folder)}) as attempt:
-        attempt.details = details
+    """Gain and defects of the first sight stay, so that a later one does not change what was imported."""
+    product = store.product(_SOURCE)
+    places = {name: getattr(folder, name) for name in ("gain", "defects", "mirror")}
+    source = SourceFolder(
+        folder=str(folder.folder),
+        layout=folder.layout,
+        **{name: None if place is None else str(place) for name, place in places.items()},
+    )
+    record = product.record()
+    if record is not None:
+        known = SourceFolder.model_validate(record.details)
+        source = source.model_copy(
+            update={"gain": known.gain or source.gain, "defects": known.defects or source.defects}
+        )
+        if known == source:
+            return
+    with product.write(_STAGE, 1, ScanFoldersParams(), {"folder": source.folder}) as attempt:
+        attempt.details = source.model_dump()
 
 
 class _FollowedSession:

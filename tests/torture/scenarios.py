@@ -23,8 +23,13 @@ from tests.torture.supervision import Supervisor
 RECIPE = {
     "import_session.pixel_size_angstrom": "2.0",
     "import_session.dose_per_frame": "5.0",
-    "curate_exposures.max_fit_resolution_angstrom": "null",
-    "curate_exposures.max_drift_angstrom": "null",
+    **{
+        f"curate_exposures.{limit}": "null"
+        for limit in (
+            "max_fit_resolution_angstrom", "max_drift_angstrom", "max_motion_angstrom", "max_early_motion_angstrom",
+            "max_astigmatism_angstrom", "max_ice_ring_ratio", "min_defocus_angstrom", "max_defocus_angstrom",
+        )
+    },
     **{f"{stage}.diameter_angstrom": "120" for stage in ("pick_particles", "extract_particles", "classify_2d")},
     **{f"{stage}.diameter_angstrom": "120" for stage in ("build_initial_map", "refine_map")},
 }
