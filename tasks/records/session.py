@@ -57,6 +57,10 @@ class Session(BaseModel):
     """ISO 8601, UTC."""
     software: str
     """Name and version of the program that created the store."""
+    owner: str | None = None
+    """User that the session belongs to."""
+    group: str | None = None
+    """Group that the session belongs to: a proposal, a laboratory."""
 
 
 class StageReport(BaseModel):

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import zarr.abc.store
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore
 
+from tasks.stores.ownership import FolderStore, follow_folder, make_folders, refusal
 from tasks.stores.s3 import Patience, PatientS3, StoreRefusedError, StoreSilentError, patience_seconds
 
 
@@ -73,7 +74,7 @@ class Location:
     def zarr_store(self) -> zarr.abc.store.Store:
         """Zarr store whose root is this location."""
         if self.is_local:
-            return LocalStore(self.url)
+            return FolderStore(self.url)
         return FsspecStore(_s3(is_asynchronous=True), path=self.url.removeprefix("s3://"))
 
     def read_bytes(self) -> bytes | None:
@@ -92,13 +93,14 @@ class Location:
         try:
             if self.is_local:
                 path = Path(self.url)
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(path.parent)
                 partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
                 try:
                     with open(partial, "wb") as file:
                         file.write(content)
                         file.flush()
                         os.fsync(file.fileno())
+                        follow_folder(partial, path.parent)
                     partial.replace(path)
                 finally:
                     with contextlib.suppress(FileNotFoundError):
@@ -253,6 +255,8 @@ def _clients(
 def _unreadable(url: str, error: OSError) -> StoreError:
     if isinstance(error, (StoreSilentError, StoreRefusedError)):
         return StoreUnreachableError(f"store {url}: cannot be read: {error}")
+    if isinstance(error, PermissionError):
+        return StoreError(f"store {url}: may not be read here: {refusal(Path(url))}")
     return StoreError(f"store {url}: cannot be read ({_words(error)}); check the address")
 
 

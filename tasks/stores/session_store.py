@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import zarr
@@ -15,6 +16,7 @@ from tasks.records.session import Session
 from tasks.stores.commit import Product, software_version
 from tasks.stores.layout import LAYOUT_VERSION
 from tasks.stores.location import Location, StoreError, StoreWriteError
+from tasks.stores.ownership import Ownership, claim
 from tasks.stores.segments import Segments
 
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -48,9 +50,11 @@ class SessionStore:
         existing = (location / "zarr.json").read_bytes()
         if existing is not None:
             return cls.open(url)
+        its = _claimed(location)
         session = Session(
-            name=name, created_at=datetime.now(UTC).isoformat(timespec="seconds"), software=software_version()
-        )
+            name=name, created_at=datetime.now(UTC).isoformat(timespec="seconds"), software=software_version(),
+            owner=its.owner, group=its.group,
+        )  # fmt: skip
         _write_root(location, session, None)
         return cls(location, session)
 
@@ -67,9 +71,13 @@ class SessionStore:
         # the parent knows first: whoever removes things from it has to ask its versions
         (self.location / "versions" / f"{version}.json").write_bytes(json.dumps({"name": version}).encode())
         name = f"{self.session.name[: 99 - len(version)]}-{version}"
+        its = _claimed(location, self.location)
         session = self.session.model_copy(
-            update={"name": name, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        )
+            update={
+                "name": name, "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "owner": its.owner, "group": its.group,
+            }
+        )  # fmt: skip
         _write_root(location, session, self.location.url.rsplit("/", 1)[-1])
         return SessionStore(location, session, (self.location, *self.parents))
 
@@ -144,6 +152,20 @@ class SessionStore:
                 raise StoreError(f"{address}: {reason}")
             found[address] = record.fingerprint
         return found
+
+
+def _claimed(location: Location, like: Location | None = None) -> Ownership:
+    """Whose a new store is; its folder is made with the group and mode of the settings, or those of ``like``."""
+    try:
+        return claim(
+            Path(location.url) if location.is_local else None,
+            Path(like.url) if like is not None and like.is_local else None,
+        )
+    except OSError as error:
+        raise StoreWriteError(
+            f"store {location.url}: cannot be created ({type(error).__name__}: {error.strerror or error}); "
+            "check the address, permissions and free space"
+        ) from error
 
 
 def _write_root(location: Location, session: Session, parent: str | None) -> None:

@@ -224,7 +224,11 @@ def find_sessions(root: Location, depth: int = 3) -> Iterator[str]:
     """Addresses of the sessions below a location, versions included, or of the one that it is."""
     if root.is_local and not Path(root.url).is_dir():
         return
-    content = (root / "zarr.json").read_bytes()
+    try:
+        content = (root / "zarr.json").read_bytes()
+    except StoreError:  # opening it says why
+        yield root.url
+        return
     if content is not None:
         if b'"vitriflow"' in content:
             yield root.url
