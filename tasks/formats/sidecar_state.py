@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tasks.formats.epu import xml_places
@@ -26,24 +27,27 @@ def sidecar_state(movie: Path, mirror: Path | None, names: FolderNames | None = 
 
 
 class FolderNames:
-    """Names in folders, each listed once: for one look at many files."""
+    """Names of sidecar files in folders, each folder listed once: for one look at many files."""
 
     def __init__(self) -> None:
         self._names: dict[Path, frozenset[str]] = {}
+        self._has_mdoc: dict[Path, bool] = {}
 
     def __contains__(self, path: Path) -> bool:
         return path.name in self._of(path.parent)
 
     def has_mdoc(self, movie: Path) -> bool:
         """Whether a file about many movies may name this one."""
-        folders = (movie.parent, movie.parent.parent)
-        return any(name.endswith(MDOC_SUFFIX) for folder in folders for name in self._of(folder))
+        for folder in (movie.parent, movie.parent.parent):
+            if folder not in self._has_mdoc:
+                self._has_mdoc[folder] = any(name.endswith(MDOC_SUFFIX) for name in self._of(folder))
+        return self._has_mdoc[movie.parent] or self._has_mdoc[movie.parent.parent]
 
     def _of(self, folder: Path) -> frozenset[str]:
         if folder not in self._names:
             try:
-                names = frozenset(path.name for path in folder.iterdir() if path.suffix in (".xml", MDOC_SUFFIX))
+                names = [entry.name for entry in os.scandir(folder)]
             except OSError:
-                names = frozenset()
-            self._names[folder] = names
+                names = []
+            self._names[folder] = frozenset(name for name in names if name.endswith((".xml", MDOC_SUFFIX)))
         return self._names[folder]

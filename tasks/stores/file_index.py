@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import NamedTuple
 
 from tasks.records.source_file import SourceFile
@@ -71,6 +72,11 @@ class FileIndex:
             self._buckets[number] = self._read(number)
         return self._changed.get(path) or self._buckets[number].get(path)
 
+    def known_hash(self, file: SourceFile) -> str:
+        """Hash of the file's content where it did not change since it was read; else empty."""
+        known = self.recall(file.path)
+        return known.content_hash if known is not None and known.is_unchanged(file) else ""
+
     def look_up(self, paths: Iterable[str]) -> None:
         """Read the buckets of many paths, several at once."""
         missing = sorted({_bucket(path) for path in paths} - self._buckets.keys())
@@ -101,12 +107,14 @@ class FileIndex:
         """Whether the store has no index, be it new or bereft of it."""
         return not self._store.names("ledger/files")
 
-    def reopened(self) -> set[str]:
+    @cached_property
+    def reopened(self) -> frozenset[str]:
         """Exposures whose import is to be looked at again whatever the index says."""
-        return set(self._store.names(_REOPENED))
+        return frozenset(self._store.names(_REOPENED))
 
     def close(self, exposure_ids: Iterable[str]) -> None:
-        for exposure_id in exposure_ids:
+        """The import of these exposures was looked at."""
+        for exposure_id in self.reopened.intersection(exposure_ids):
             (self._store.location / _REOPENED / exposure_id).remove_file()
 
     def _read(self, number: int) -> dict[str, KnownFile]:

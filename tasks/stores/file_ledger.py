@@ -14,7 +14,7 @@ from tasks.records.session import StageParams, StageReport
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Record, State
 from tasks.stores.file_identity import duplicate_id
-from tasks.stores.file_index import FileIndex
+from tasks.stores.file_index import FileIndex, KnownFile
 from tasks.stores.import_records import STAGE, ImportRecords, holder, is_still_there, known_file
 from tasks.stores.ledger import write_index
 from tasks.stores.session_store import SessionStore
@@ -61,21 +61,21 @@ class FileLedger:
         store: SessionStore,
         records: ImportRecords,
         index: FileIndex,
-        unchanged: Mapping[str, str],
+        unchanged: Mapping[str, KnownFile],
         params_of: Callable[[str], StageParams],
     ) -> None:
         """
         Parameters
         ----------
         unchanged
-            Path -> exposure of the files that are looked at together with these, and need nothing done.
+            By path, the files that are looked at together with these, and need nothing done.
         params_of
             Parameters of the file at a path, for the records of those that are set aside.
         """
         self._store = store
         self._records = records
         self._index = index
-        self._unchanged = unchanged
+        self._unchanged = {path: one.exposure_id for path, one in unchanged.items() if not one.same_as}
         self._params_of = params_of
         self._replacing: list[ImportedFile] = []
 

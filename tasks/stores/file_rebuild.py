@@ -22,7 +22,7 @@ def rebuild_where_lost(store: SessionStore, records: ImportRecords, index: FileI
     exposure_ids = store.exposure_ids() if is_index_lost or are_claims_lost else []
     if not exposure_ids:
         return
-    logger.warning("%s: the index of its files is lost; it is rebuilt from %d records", store.url, len(exposure_ids))
+    logger.info("%s: found no index of its files; it is made from %d records", store.url, len(exposure_ids))
     latest: dict[str, tuple[str, Record]] = {}
     for exposure_id in exposure_ids:
         record = records.record(exposure_id)

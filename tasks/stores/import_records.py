@@ -67,15 +67,20 @@ class ImportRecords:
     def claim(self, file: SourceFile, content: str, params: StageParams) -> Identity:
         """The exposure of a content that was just read from a file: a new one only where nobody has claimed it yet."""
         claims = claim(self._store, content, file.path, id_by_content(file.path, content))
-        return self._settle(claims, file, content, params)
+        return self._settle(claims, content, params, {})._replace(is_own=claims[0].is_of(file.path))
 
-    def settle(self, file: SourceFile, content: str, params: StageParams) -> Identity:
-        """The exposure of a content once its product is there; of two that were imported at once, one is demoted."""
-        return self._settle(claims_of(self._store, content), file, content, params)
+    def settle(self, content: str, params: StageParams, known: Mapping[str, Record]) -> Identity:
+        """The exposure of a content once its product is there; of two that were imported at once, one is demoted.
 
-    def _settle(self, claims: list[Claim], file: SourceFile, content: str, params: StageParams) -> Identity:
+        ``known`` are records that were written just now.
+        """
+        return self._settle(claims_of(self._store, content), content, params, known)
+
+    def _settle(
+        self, claims: Sequence[Claim], content: str, params: StageParams, known: Mapping[str, Record]
+    ) -> Identity:
         ids = list(dict.fromkeys(one.exposure_id for one in claims))
-        records = {exposure_id: self.record(exposure_id) for exposure_id in ids}
+        records = {exposure_id: known.get(exposure_id) or self.record(exposure_id) for exposure_id in ids}
         done = [i for i in ids if (record := records[i]) is not None and record.state == "done"]
         first = done[0] if done else ids[0]
         demoted = {
@@ -85,7 +90,7 @@ class ImportRecords:
             )
             for other in done[1:]
         }  # fmt: skip
-        return Identity(first, records[first], claims[0].is_of(file.path), demoted)
+        return Identity(first, records[first], False, demoted)
 
     def forgive(self, file: SourceFile, exposure_id: str, params: StageParams) -> dict[str, Record]:
         """Close the entry of a file that could not be read before and is an exposure now."""
@@ -153,4 +158,7 @@ def is_still_there(file: SourceFile, content: str, known: Mapping[str, str]) -> 
         return known[file.path] == content
     if now == file:
         return True
-    return now.size == file.size and content_hash(Path(file.path)) == content
+    try:
+        return now.size == file.size and content_hash(Path(file.path)) == content
+    except OSError:
+        return False

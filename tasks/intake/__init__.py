@@ -1,0 +1,1 @@
+"""Parts of the import: the gain, files that can be left alone, one file on its worker; see `import_session`."""
