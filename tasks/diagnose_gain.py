@@ -93,13 +93,13 @@ def diagnose_gain(session_url: str, exposure_ids: list[str], params: DiagnoseGai
     gain), 60 bytes a pixel for the making of a gain.
     """
     store = SessionStore.open(session_url)
-    movies, others = _movies(store, exposure_ids)
+    gain = _given_gain(store)
+    movies, others = _movies(store, [*_compared_with_another_gain(store, gain), *exposure_ids])
     report = run_stage(session_url, _SUMS_OF_EXPOSURE, movies, _NoParams())
     report.skipped.update(others)
     available = set(report.available)
     prints = store.fingerprints([_SUMS_OF_EXPOSURE.address_of(e) for e in movies if e in available])
     known = {e: prints[_SUMS_OF_EXPOSURE.address_of(e)] for e in movies if e in available}
-    gain = _given_gain(store)
     estimate = _bring_estimate_up_to_date(store, known, gain, params, report)
     diagnosis = _bring_diagnosis_up_to_date(store, known, gain, estimate, params)
     if diagnosis is not None:
@@ -156,6 +156,18 @@ def _given_gain(store: SessionStore) -> _GivenGain | None:
         meaning = "divide" if record.params.get("is_for_eer") else "multiply"
     rotation, flip = int(record.params.get("rotation_deg", 0)), record.params.get("flip", "none")
     return _GivenGain((n_y, n_x), record.fingerprint, rotation, flip, meaning)
+
+
+def _compared_with_another_gain(store: SessionStore, gain: _GivenGain | None) -> list[str]:
+    """Exposures of the diagnosis, where it is about another gain than the one given now."""
+    record = store.product(_DIAGNOSIS).record()
+    if record is None or record.state != "done" or _is_of(record, gain):
+        return []
+    return list(store.product(_DIAGNOSIS).read().attributes["exposures"])
+
+
+def _is_of(record: Record, gain: _GivenGain | None) -> bool:
+    return record.inputs.get(_GAIN) == (gain.fingerprint if gain is not None else None)
 
 
 # sums of one exposure
@@ -323,7 +335,8 @@ def _bring_diagnosis_up_to_date(
     product = store.product(_DIAGNOSIS)
     record = product.record()
     course = _Course()
-    if record is not None and record.state == "done" and record.stage_version == _VERSION:
+    is_usable = record is not None and record.state == "done" and record.stage_version == _VERSION
+    if record is not None and is_usable and _is_of(record, gain):
         course = _read_course(store, product.read(), record, gain)
     looked_at = course.prints | course.left_out
     if any(looked_at.get(e, fp) != fp for e, fp in known.items()):  # imported anew: look at all again
@@ -402,14 +415,18 @@ def _agreement(reader: Reader, gain: _GivenGain | None, course: _Course) -> tupl
 
 
 def _raise_alarm(course: _Course, finding: Finding) -> None:
-    first = list(course.prints)[max(0, finding.exposure)]
+    number = max(0, finding.exposure)
+    first = list(course.prints)[number]
     words = f"from exposure {first} on: {_what_changed(finding)}"
     course.n_alarms += 1
     logger.warning("%s: alarm: %s", _STAGE, words)
     if len(course.alarms) < _MOST_ALARMS:
         course.alarms.append(
-            GainAlarm(kind=finding.kind, exposure=first, size=finding.size, region_px=finding.region, words=words)
-        )
+            GainAlarm(
+                kind=finding.kind, exposure=first, number=number, size=finding.size, region_px=finding.region,
+                words=words,
+            )
+        )  # fmt: skip
 
 
 def _what_changed(finding: Finding) -> str:
@@ -422,7 +439,8 @@ def _what_changed(finding: Finding) -> str:
     if finding.kind == "pattern":
         return (
             f"the fixed pattern of the counts changed by {100 * finding.size:.1f} % RMS (the exposure is right to "
-            "within 3); compare the gain that the microscope applied before and after"
+            "within 3); import the exposures from here on as a session of their own, with the gain that "
+            "belongs to them"
         )
     assert finding.region is not None
     x, y, width, height = finding.region
@@ -580,8 +598,6 @@ def _write_course(attempt: Attempt, course: _Course) -> None:
 
 def _read_course(store: SessionStore, reader: Reader, record: Record, gain: _GivenGain | None) -> _Course:
     state = reader.attributes
-    if record.inputs.get(_GAIN) != (gain.fingerprint if gain is not None else None):
-        return _Course(left_out=state["exposures"] | state["left_out"])  # all of them differ, and are looked at again
     prints: dict[str, str] = state["exposures"]
     course = _Course(
         prints=prints, left_out=state["left_out"], shape=None if state["shape"] is None else tuple(state["shape"]),

@@ -40,6 +40,8 @@ class GainAlarm(BaseModel):
     kind: FindingKind
     exposure: str
     """The first that shows it."""
+    number: int | None = None
+    """Of that exposure, from 0, in the order in which they came."""
     size: float
     region_px: tuple[int, int, int, int] | None = None
     """x, y, width, height in pixels of the frames; the form of a line of a defects file."""

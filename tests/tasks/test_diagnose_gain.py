@@ -164,6 +164,16 @@ def test_dark_and_foreign_exposures_change_nothing(store, workers):
     assert np.isfinite(found.mean_counts)
 
 
+def test_another_gain_is_compared_with_all_exposures_again(store, workers):
+    detector = random_detector(SHAPE, generator(14))
+    add_gain(store, orient(detector.gain, 180))
+    names = add_movies(store, detector, 4)
+    assert diagnosed(store, names[:3]).kind == "other way"
+    add_gain(store, detector.gain)
+    found = diagnosed(store, names[3:])  # only what is new is handed over
+    assert found.kind == "as given" and found.n_exposures == 4
+
+
 def test_a_movie_set_aside_for_its_gain_is_read_from_its_file(store, workers, tmp_path):
     detector = random_detector(SHAPE, generator(13))
     wrong = orient(detector.gain, 90)
