@@ -36,7 +36,9 @@ from flows.watch_sessions import watch_sessions
 from tasks.export_session import ExportError, ExportSessionParams, export_session
 from tasks.records.comparison import Comparison
 from tasks.records.retention import PRODUCT_CLASSES, SweepReport, SweptItem
+from tasks.records.secrets import SecretError, redacted
 from tasks.records.session import StageReport
+from tasks.report.versions import version_table
 from tasks.scan_folders import ScanFoldersParams
 from tasks.simulate_session import SimulateSessionParams
 from tasks.stores import ledger
@@ -61,6 +63,7 @@ EXPECTED_ERRORS = (
     NoWorkerError,
     TooManyFailuresError,
     LeaseHeldError,
+    SecretError,
 )
 """Errors whose message says all an operator needs; anything else is a defect and shows its traceback."""
 
@@ -302,6 +305,18 @@ def _show_sweep(reports: list[SweepReport]) -> None:
         console.print("nothing was removed; give --delete to remove it")
 
 
+@app.command()
+def compare(session: Annotated[str, typer.Argument(help="Store of the session, or of one of its versions.")]) -> None:
+    """Compare the versions of a session: what was changed, and what came of it."""
+    with _readable_errors():
+        store = SessionStore.open(session)
+        found = version_table(SessionStore.open(store.parents[-1].url) if store.parents else store)
+        table = Table("", *found.versions, "better", title=f"versions of session {found.session}")
+        for row in found.rows():
+            table.add_row(*row.values())
+        console.print(table)
+
+
 @contextmanager
 def running_services() -> Iterator[Services]:
     """The services, and a process whose flows report to them."""
@@ -323,7 +338,7 @@ def _readable_errors() -> Iterator[None]:
     try:
         yield
     except EXPECTED_ERRORS as error:
-        console.print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False, soft_wrap=True)
+        console.print(f"[red]{type(error).__name__}[/red]: {redacted(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         console.print("\ninterrupted; what is done is kept, and the same command continues from here")
@@ -375,6 +390,8 @@ def _show_status(session: str) -> None:
             table.add_row(line.exposure, line.state, line.stage, line.reason or "")
     if table.rows:
         console.print(table)
+    if store.session.owner or store.session.group:
+        console.print(f"Owner {store.session.owner or '–'}, group {store.session.group or '–'}", highlight=False)
     counts = found.counts()
     console.print(
         f"{len(found.lines)} seen = " + " + ".join(f"{n} {state}" for state, n in counts.items()), highlight=False

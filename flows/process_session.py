@@ -15,7 +15,9 @@ from flows.session_recipe import remember_recipe
 from flows.sole_use import EXPOSURES, MAPS, sole_use
 from tasks.import_session import import_session
 from tasks.records.session import StageReport
+from tasks.report.live import LiveView
 from tasks.report_session import report_session
+from tasks.stores.costs import add_costs
 from tasks.stores.session_store import SessionStore
 
 
@@ -45,24 +47,41 @@ def process_session(session_url: str, source: str, recipe: Recipe) -> list[Stage
     """
     SessionStore.create(session_url)
     remember_recipe(session_url, recipe)
-    with sole_use(session_url, EXPOSURES, MAPS), _reported(session_url, recipe):
+    with sole_use(session_url, EXPOSURES, MAPS), accounted(session_url, recipe) as reports:
         imported = import_session(session_url, source, recipe.import_session)
-        reports = [imported]
-        for batch in batches(imported.available, recipe.batch_size):
-            reports += preprocess(session_url, batch, recipe)
-            check_failures(reports, recipe.max_failed_fraction)
-        reports += find_particles(session_url, imported.available, recipe)
-        reports += reconstruct(session_url, recipe)
+        reports.append(imported)
+        solve(session_url, imported.available, recipe, reports)
     return merge_batches(reports)
 
 
+def solve(session_url: str, exposure_ids: Sequence[str], recipe: Recipe, reports: list[StageReport]) -> None:
+    """From imported exposures to a sharpened map; what each stage did is added to ``reports``."""
+    view = LiveView(session_url, recipe.report_session.web_folder)
+    for batch in batches(exposure_ids, recipe.batch_size):
+        reports += preprocess(session_url, batch, recipe)
+        view.update()
+        check_failures(reports, recipe.max_failed_fraction)
+    reports += find_particles(session_url, list(exposure_ids), recipe)
+    reports += reconstruct(session_url, recipe)
+
+
 @contextmanager
-def _reported(session_url: str, recipe: Recipe) -> Iterator[None]:
-    """Write the report also when a stage stops the flow: an operator wants to see how far it came."""
+def accounted(session_url: str, recipe: Recipe) -> Iterator[list[StageReport]]:
+    """Gives a list for the stages' reports; at the end adds up the costs and writes the session's report.
+
+    Also when a stage stops the flow: an operator wants to see how far it came. A flow that is suspended or cancelled
+    leaves at once.
+    """
+    reports: list[StageReport] = []
     try:
-        yield
-    finally:
+        yield reports
+    except Exception:
         report_session(session_url, recipe.report_session)
+        raise
+    else:
+        report_session(session_url, recipe.report_session)
+    finally:
+        add_costs(SessionStore.open(session_url), reports)
 
 
 def batches(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -7,32 +7,32 @@ half done has a report that says what is not there yet. The same pictures become
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from prefect import task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.context import get_run_context
-from prefect.exceptions import MissingContextError
 from pydantic import Field
 
 from tasks.plots import page
 from tasks.records.session import StageParams
+from tasks.report.artifacts import artifact_key, show_image, show_markdown
 from tasks.report.classes import classes_2d
 from tasks.report.contents import Contents
 from tasks.report.exposures import exposure_cards
+from tasks.report.live import show_session
 from tasks.report.maps import final_map, initial_map
-from tasks.report.session import ROWS_OF_LISTS, course, trouble
+from tasks.report.session import course, trouble
 from tasks.report.stages import parameters_and_cost
-from tasks.report.summary import header, summary, verdict
+from tasks.report.summary import header, summary
+from tasks.report.versions import versions_section
 from tasks.report.words import markdown_text
-from tasks.stores.commit import Figure as RecordFigure
-from tasks.stores.ledger import Line, read_ledger
+from tasks.stores.ledger import read_ledger
 from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
+
+_CARDS_IN_PREFECT = 6
 
 
 class ReportSessionParams(StageParams):
@@ -45,6 +45,10 @@ class ReportSessionParams(StageParams):
     """Longer side of a micrograph."""
     low_pass_angstrom: float = Field(default=20.0, ge=0)
     """Of the micrographs that are shown."""
+    web_folder: str | None = None
+    """Address at which a web server of the facility shows the folder of the stores, for instance
+    ``https://files.example.org/sessions``: the Prefect UI then links to the report. A browser follows no link from
+    there to a file."""
 
 
 @task(name="report_session", cache_policy=NO_CACHE)
@@ -89,6 +93,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("exposures", "Exposures", exposure_cards),
     ("classes", "2D classes", classes_2d),
     ("initial", "Initial map", initial_map),
+    ("versions", "Versions", versions_section),
     ("stages", "Parameters", parameters_and_cost),
 )
 """Anchor, name in the menu, and what writes it; in the order of the page."""
@@ -96,33 +101,9 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
 
 def _publish(contents: Contents) -> None:
     """The same pictures as artifacts of the Prefect run; nothing outside of one."""
-    try:
-        get_run_context()
-    except MissingContextError:
-        return
     name = contents.store.session.name
     for key, (content, alt) in contents.pictures.items():
-        create_image_artifact(
-            image_url=page.data_uri(content), key=artifact_key(name, key), description=markdown_text(f"{name}: {alt}")
-        )
-    text = (
-        f"# {markdown_text(name)}\n\n{markdown_text(verdict(contents))}\n\nReport: {contents.store.url}/report.html\n\n"
-    )
-    text += "\n\n".join(contents.cards[:12])
-    create_markdown_artifact(markdown=text, key=artifact_key(name, "exposures"), description=markdown_text(name))
-    create_table_artifact(
-        table=_ledger_rows(contents.ledger.lines), key=artifact_key(name, "ledger"), description=markdown_text(name)
-    )
-
-
-def _ledger_rows(lines: Iterable[Line]) -> list[dict[str, RecordFigure]]:
-    """Those not used first."""
-    return [
-        {"exposure": line.exposure, "state": line.state, "stage": line.stage, "reason": line.reason or ""}
-        for line in sorted(lines, key=lambda line: line.state == "done")[:ROWS_OF_LISTS]
-    ]
-
-
-def artifact_key(session_name: str, picture: str) -> str:
-    """Key of an artifact: lower-case letters, digits and dashes, the session first so that each has its own."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{session_name}-{picture}".lower()).strip("-")
+        show_image(artifact_key(name, key), content, markdown_text(f"{name}: {alt}"))
+    text = f"# Exposures of {markdown_text(name)}\n\n" + "\n\n".join(contents.cards[:_CARDS_IN_PREFECT])
+    show_markdown(artifact_key(name, "exposures"), text, f"{markdown_text(name)}: exposures, those not used first")
+    show_session(contents)

@@ -33,10 +33,11 @@ class Contents:
 
     store: SessionStore
     ledger: Ledger
-    max_exposures: int
-    max_classes: int
-    thumbnail_px: int
-    low_pass_angstrom: float
+    max_exposures: int = 0
+    max_classes: int = 0
+    thumbnail_px: int = 0
+    low_pass_angstrom: float = 0.0
+    web_folder: str | None = None
     pictures: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     """Name -> PNG and description; the artifacts."""
     cards: list[str] = field(default_factory=list)

@@ -16,16 +16,25 @@ ROWS_OF_LISTS = 500
 
 
 def course(contents: Contents) -> str:
+    picture = course_png(contents)
+    if picture is None:
+        return page.section("overview", "Session", page.not_yet("no exposure has figures"))
+    names = ", ".join(one.title.lower() for one in _series(contents))
+    shown = page.picture(picture, f"Course of the session: {names} for each exposure")
+    return page.section("overview", "Session", page.grid([shown], "pictures wide"))
+
+
+def course_png(contents: Contents) -> bytes | None:
+    """Figures of every exposure in the order of their ids; None where there are none."""
+    series = _series(contents)
+    is_accepted = np.array([line.state == "done" for line in contents.ledger.lines])
+    return png(exposure_plots.session_overview(series, is_accepted)) if series else None
+
+
+def _series(contents: Contents) -> list[exposure_plots.Series]:
     lines = contents.ledger.lines
     series = [exposure_plots.Series(one.title, one.unit, values_of(lines, one)) for one in SERIES]
-    series = [one for one in series if np.isfinite(one.values).any()]
-    if not series:
-        return page.section("overview", "Session", page.not_yet("no exposure has figures"))
-    is_accepted = np.array([line.state == "done" for line in lines])
-    names = ", ".join(one.title.lower() for one in series)
-    figure = exposure_plots.session_overview(series, is_accepted)
-    shown = contents.show("overview", png(figure), f"Course of the session: {names} for each exposure")
-    return page.section("overview", "Session", page.grid([shown], "pictures wide"))
+    return [one for one in series if np.isfinite(one.values).any()]
 
 
 def trouble(contents: Contents) -> str:

@@ -122,15 +122,24 @@ def _n_particles(contents: Contents, name: str) -> int | None:
     return int(reader.shape("exposure")[0])
 
 
-def _steps(contents: Contents) -> str:
-    """The stages in order and how far each of them came."""
+def stages_reached(contents: Contents) -> list[tuple[str, int]]:
+    """The stages of single exposures in order, and how many exposures have passed each of them."""
     reached: Counter[str] = Counter()
     for line in contents.ledger.lines:
         n = STAGES.index(line.stage) + (line.state == "done")
         reached.update(STAGES[:n])
-    stages = [stage for stage in STAGES if stage != "correct_motion" or has_movies(contents)]
-    items = [(stage, f"{reached[stage]}" if reached[stage] else "") for stage in stages]
-    items += [(stage, "done" if contents.record(address) else "") for stage, address in SET_STAGES]
+    return [(stage, reached[stage]) for stage in STAGES if stage != "correct_motion" or has_movies(contents)]
+
+
+def set_stages_done(contents: Contents) -> list[tuple[str, bool]]:
+    """The stages of the whole session in order, and whether each has its product."""
+    return [(stage, contents.record(address) is not None) for stage, address in SET_STAGES]
+
+
+def _steps(contents: Contents) -> str:
+    """The stages in order and how far each of them came."""
+    items = [(stage, f"{n}" if n else "") for stage, n in stages_reached(contents)]
+    items += [(stage, "done" if is_done else "") for stage, is_done in set_stages_done(contents)]
     listed = "".join(
         f"<li>{escape(name.replace('_', ' '))} <b>{escape(state)}</b></li>"
         if state

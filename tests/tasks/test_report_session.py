@@ -14,7 +14,8 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from tasks.report_session import ReportSessionParams, artifact_key, report_session
+from tasks.report.artifacts import artifact_key
+from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.ledger import read_ledger
 from tasks.stores.session_store import SessionStore
 from tests.truth.filled_session import FilledParams, fill_session
@@ -215,7 +216,7 @@ def test_pictures_and_ledger_become_artifacts_of_the_run(full):
         run()
         with get_client(sync_client=True) as client:
             artifacts = {a.key: a for a in client.read_artifacts()}
-    keys = {f"full-{name}" for name in ("fsc", "overview", "map-projections", "classes-2d", "exposures", "ledger")}
+    keys = {f"full-{name}" for name in ("fsc", "session", "map-projections", "classes-2d", "exposures", "ledger")}
     assert keys <= set(artifacts)
     assert artifacts["full-fsc"].type == "image"
     rows = {row["exposure"]: row["reason"] for row in json.loads(artifacts["full-ledger"].data)}

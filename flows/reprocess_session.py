@@ -1,0 +1,154 @@
+"""A session once more: only what failed, or with other parameters as a new version beside the old one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prefect import flow
+from pydantic import ValidationError
+
+from flows.process_session import accounted, merge_batches, solve
+from flows.recipe import Recipe
+from flows.session_recipe import recall_recipe, remember_recipe
+from flows.sole_use import EXPOSURES, MAPS, sole_use
+from tasks.compare_versions import compare_versions
+from tasks.import_session import import_session
+from tasks.records.exposure import Exposure
+from tasks.records.session import StageReport
+from tasks.stores.ledger import Line, read_ledger
+from tasks.stores.session_store import SessionStore
+
+
+@flow(name="reprocess_session", flow_run_name="again {session_url}")
+def reprocess_session(
+    session_url: str,
+    version: str | None = None,
+    changes: dict[str, Any] | None = None,
+    only_failed: bool = False,
+    source: str | None = None,
+) -> list[StageReport]:
+    """Process a session again with the recipe that is kept in its store.
+
+    With ``only_failed`` what failed is tried again, and what depends on it. With ``changes`` a new version is made
+    beside the session: it pays only for what depends on them, and a table compares the two. With neither, a session
+    that was interrupted is continued.
+
+    Parameters
+    ----------
+    session_url
+        Store of the session: a folder, or ``s3://bucket/prefix``.
+    version
+        Name of the version, a new one or one that exists; none for the session itself.
+    changes
+        Parameters of the recipe and their new values, for instance {"refine_map.symmetry": "O"}.
+    only_failed
+        Try failed items again and keep everything else. Unreadable files and rejected exposures did not fail.
+    source
+        Folder of the files, where files have to be read again; the one they came from when left out.
+
+    Returns
+    -------
+    One report a stage.
+    """
+    store, recipe = _version(session_url, version, changes or {}, only_failed)
+    with sole_use(store.url, EXPOSURES, MAPS), accounted(store.url, recipe) as reports:
+        lines = read_ledger(store).lines
+        chosen = [line for line in lines if line.state == "failed"] if only_failed else lines
+        exposures = [line.exposure for line in chosen if _is_imported(line)]
+        if _needs_import(chosen, store, recipe):
+            imported = import_session(store.url, source or source_of(store), recipe.import_session)
+            reports.append(imported)
+            exposures = sorted({*exposures, *imported.done} if only_failed else imported.available)
+        # of those that failed before all may fail again
+        tolerance = {"max_failed_fraction": 1.0} if only_failed else {}
+        solve(store.url, exposures, recipe.model_copy(update=tolerance), reports)
+        if store.parents:
+            compare_versions(store.parents[-1].url)
+    return merge_batches(reports)
+
+
+def _version(
+    session_url: str, version: str | None, changes: Mapping[str, Any], only_failed: bool
+) -> tuple[SessionStore, Recipe]:
+    """The store to work in and its recipe; raises ValueError, before anything is written, where that makes no sense."""
+    session = SessionStore.open(session_url)
+    if changes and version is None:
+        raise ValueError(
+            f"session {session.session.name}: changes are given, but no version; name one (for instance 'second'), so "
+            "that the results there are stay beside it"
+        )
+    if changes and only_failed:
+        raise ValueError(
+            f"session {session.session.name}: only_failed keeps the recipe, and changes are given; leave one out"
+        )
+    store = session
+    is_new = version is not None and version not in session.versions()
+    if version is not None and not is_new:
+        store = session.branch(version)
+    recipe = changed_recipe(recall_recipe(store.url), changes)
+    if is_new and not changes:
+        known = ", ".join(session.versions()) or "none yet"
+        raise ValueError(
+            f"session {session.session.name}: version {version!r} would be new, and no changes are given; say what to "
+            f"change, or name one that exists ({known})"
+        )
+    if is_new:
+        store = session.branch(str(version))
+    remember_recipe(store.url, recipe)
+    return store, recipe
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with parameters changed: ``{"refine_map.symmetry": "O"}`` or ``{"refine_map": {"symmetry": "O"}}``.
+
+    Raises ValueError that names every parameter there is not, and the one that was probably meant.
+    """
+    content = recipe.model_dump(mode="json")
+    known = [f"{stage}.{name}" for stage, params in content.items() if isinstance(params, dict) for name in params]
+    known += [name for name, value in content.items() if not isinstance(value, dict)]
+    for name, value in _flat(changes):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else f"; expected for instance {known[0]}"
+            raise ValueError(f"the recipe has no parameter {name!r}{hint}")
+        stage, _, parameter = name.rpartition(".")
+        (content[stage] if stage else content)[parameter] = value
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        raise ValueError(f"changes to the recipe: {found}") from error
+
+
+def _flat(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and "." not in name:
+            yield from ((f"{name}.{inner}", what) for inner, what in value.items())
+        else:
+            yield name, value
+
+
+def _is_imported(line: Line) -> bool:
+    return line.stage != "import_session" or line.state == "done"
+
+
+def _needs_import(chosen: list[Line], store: SessionStore, recipe: Recipe) -> bool:
+    """Whether files have to be read again: other parameters of the import than its parent's, or a failed import."""
+    if any(line.stage == "import_session" and line.state == "failed" for line in chosen):
+        return True
+    return bool(store.parents) and recipe.import_session != recall_recipe(store.parents[0].url).import_session
+
+
+def source_of(store: SessionStore) -> str:
+    """The folder that holds the files of all exposures there are."""
+    found = []
+    for exposure_id in store.exposure_ids():
+        record = store.exposure_product(exposure_id, "import_session").record()
+        if record is not None and record.state == "done":
+            found.append(os.path.dirname(Exposure.model_validate(record.details["exposure"]).source))  # noqa: PTH120
+    if not found:
+        raise ValueError(f"session {store.session.name}: no exposure was imported yet; give the folder as `source`")
+    return os.path.commonpath(found)

@@ -1,0 +1,139 @@
+"""What the Prefect UI shows of a session while it runs: how far it is, what went wrong, how the figures run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tasks.plots.page import data_uri
+from tasks.report.artifacts import artifact_key, show_markdown, show_table
+from tasks.report.contents import Contents
+from tasks.report.outcomes import TONES, outcome_of
+from tasks.report.session import course_png
+from tasks.report.summary import set_stages_done, stages_reached, verdict
+from tasks.report.words import markdown_text, number_words
+from tasks.stores.ledger import Line, read_ledger
+from tasks.stores.session_store import SessionStore
+
+_PROBLEMS_SHOWN = 50
+_LONGEST_REASON = 300
+_URGENCY = ("failed", "quarantined", "skipped")
+_BAR_LENGTH = 20
+_SHARE_OF_TIME = 0.02
+"""That showing a session may take of the time it runs."""
+
+
+class LiveView:
+    """The session's page in the Prefect UI, renewed after batches but never so often that it costs more than 2 %."""
+
+    def __init__(self, session_url: str, web_folder: str | None = None) -> None:
+        self._url, self._web_folder = session_url, web_folder
+        self._next_at = 0.0
+
+    def update(self) -> None:
+        """Show the session as it is now, unless it was shown a moment ago."""
+        started = time.monotonic()
+        if started < self._next_at:
+            return
+        store = SessionStore.open(self._url)
+        show_session(Contents(store, read_ledger(store), web_folder=self._web_folder))
+        took = time.monotonic() - started
+        self._next_at = time.monotonic() + took / _SHARE_OF_TIME
+
+
+def show_session(contents: Contents) -> None:
+    """Two artifacts: ``<session>-session``, a page to look at, and ``<session>-ledger``, a table of problems."""
+    name = contents.store.session.name
+    show_markdown(artifact_key(name, "session"), session_markdown(contents), f"Session {markdown_text(name)}")
+    lost = [line for line in contents.ledger.lines if line.state != "done"]
+    words = f"{number_words(len(lost))} of {number_words(len(contents.ledger.lines))} exposures are not used"
+    show_table(artifact_key(name, "ledger"), ledger_rows(contents.ledger.lines), f"{markdown_text(name)}: {words}")
+
+
+def session_markdown(contents: Contents) -> str:
+    """Verdict, counts, a bar for each stage, the course of the figures, and where to look further."""
+    name, lines = contents.store.session.name, contents.ledger.lines
+    counts = Counter(outcome_of(line) for line in lines)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    exposures = [[stage.replace("_", " "), *_bar(n, len(lines))] for stage, n in stages_reached(contents)]
+    wholes = [
+        [stage.replace("_", " "), "done" if is_done else "not yet", _blocks(float(is_done))]
+        for stage, is_done in set_stages_done(contents)
+    ]
+    parts = [
+        f"# {markdown_text(name)}",
+        f"**{markdown_text(verdict(contents))}**",
+        f"As of {now}.",
+        _table(("seen", *TONES), [[number_words(n) for n in (len(lines), *(counts[word] for word in TONES))]]),
+        "## Progress",
+        _table(("stage", "exposures", ""), [*exposures, *wholes]),
+    ]
+    problems = [row for row in ledger_rows(lines)[:5] if row["exposure"]]
+    if problems:
+        parts += [
+            "## What went wrong last",
+            _table(tuple(problems[0]), [[markdown_text(cell) for cell in row.values()] for row in problems]),
+            f"[All that is not used](/artifacts/key/{artifact_key(name, 'ledger')})",
+        ]
+    picture = course_png(contents)
+    if picture is not None:
+        parts += ["## Course of the session", f"![Figures of each exposure]({data_uri(picture)})"]
+    further = ["fsc", "classes-2d", "map-projections", "orientations", "exposures", "versions"]
+    links = " · ".join(f"[{word}](/artifacts/key/{artifact_key(name, word)})" for word in further)
+    parts += [
+        "## Report",
+        f"Pictures of the last report: {links}",
+        f"The whole report is one HTML file; open it with a browser where the store is: `{_report_address(contents)}`",
+    ]
+    if contents.web_folder:
+        parts.insert(3, f"[Open the report]({contents.web_folder.rstrip('/')}/{_store_name(contents)}/report.html)")
+    return "\n\n".join(parts)
+
+
+def ledger_rows(lines: Sequence[Line]) -> list[dict[str, str]]:
+    """The last exposures that are not in use, failed ones first, and in the end how many more there are."""
+    lost = [line for line in reversed(lines) if line.state != "done"]
+    lost.sort(key=lambda line: _URGENCY.index(line.state))
+    rows = [
+        {
+            "exposure": line.exposure,
+            "outcome": outcome_of(line),
+            "stage": line.stage,
+            "reason": _shortened(line.reason or "no reason was recorded"),
+        }
+        for line in lost[:_PROBLEMS_SHOWN]
+    ]
+    more = len(lost) - len(rows)
+    if more:
+        words = f"and {number_words(more)} more; `vitriflow status` and the report list them"
+        rows.append({"exposure": "", "outcome": "", "stage": "", "reason": words})
+    return rows
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else reason[: _LONGEST_REASON - 1] + "…"
+
+
+def _bar(n: int, n_total: int) -> tuple[str, str]:
+    """In words, and as blocks that need no picture."""
+    return f"{number_words(n)} of {number_words(n_total)}", _blocks(n / n_total if n_total else 0.0)
+
+
+def _blocks(share: float) -> str:
+    length = int(_BAR_LENGTH * share)
+    return "█" * length + "░" * (_BAR_LENGTH - length)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _store_name(contents: Contents) -> str:
+    return contents.store.url.rsplit("/", 1)[-1]
+
+
+def _report_address(contents: Contents) -> str:
+    return f"{contents.store.url}/report.html"

@@ -1,0 +1,40 @@
+"""What was spent on a session: CPU seconds and products of each stage, added up over all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel
+
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.session_store import SessionStore
+
+_ADDRESS = "session/costs"
+
+
+class Cost(BaseModel):
+    """Of one stage."""
+
+    cpu_seconds: float = 0.0
+    n_done: int = 0
+
+
+def add_costs(store: SessionStore, reports: Iterable[StageReport]) -> None:
+    """Add what stages did to the store's account; that of a version begins at nothing."""
+    costs = read_costs(store)
+    for report in reports:
+        known = costs.get(report.stage, Cost())
+        costs[report.stage] = Cost(
+            cpu_seconds=round(known.cpu_seconds + report.cpu_seconds, 3), n_done=known.n_done + len(report.done)
+        )
+    with store.product(_ADDRESS).write("costs", 1, StageParams(), {}) as attempt:
+        attempt.details = {stage: cost.model_dump() for stage, cost in costs.items()}
+
+
+def read_costs(store: SessionStore) -> dict[str, Cost]:
+    """Stage -> what was spent in this store, its parents' left out."""
+    product = store.product(_ADDRESS)
+    record = product.record()
+    if record is None or product.is_inherited:
+        return {}
+    return {stage: Cost.model_validate(cost) for stage, cost in record.details.items()}
