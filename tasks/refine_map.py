@@ -5,14 +5,23 @@ iteration takes the best pose of every particle (a grid search, then least squar
 proteins above 200 kDa posteriors are narrower than the fine step; below that, soft posteriors would be the better
 choice. Blocks write their sums and poses to scratch products and one item puts them together, so that an interrupted
 refinement continues at the block it lost.
+
+Where particles were added to those that were refined with the same parameters and the same initial map, the next
+refinement starts from the last one. Each half starts from its own last half map, low-passed to where the halves agreed
+well, never from the map of both. Particles that were there start at their last poses and are sought near them; new
+ones are sought everywhere. Which half a particle belongs to follows from the particle and the seed alone, so none ever
+changes it. The result depends on the order in which the data came, which its fingerprint does not show;
+``renewed_from`` in the details of its record does.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +32,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from kernels import fourier
-from kernels.maps.fsc import resolution_angstrom, signal_to_noise, significant_correlation
+from kernels.maps.fsc import crossing_shell, resolution_angstrom, signal_to_noise, significant_correlation
 from kernels.maps.projection import Accumulator
 from kernels.maps.reconstruction import complete, symmetrise, wiener_map
 from kernels.maps.refinement import (
@@ -31,19 +40,22 @@ from kernels.maps.refinement import (
     align,
     back_project,
     compare_halves,
+    half_reference,
     low_pass,
     next_references,
     residual_power,
     search_spacing_rad,
 )
 from kernels.particles.expectation import Disc, disc
-from kernels.particles.likelihood import Observation
+from kernels.particles.likelihood import Observation, PoseFit
 from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap
+from tasks.records.particle_identity import half_sets, particle_keys, rows_in
 from tasks.records.particles import ParticleSet
+from tasks.records.renewal import Renewal
 from tasks.records.session import StageParams, StageReport
-from tasks.stores.commit import Attempt, Reader
+from tasks.stores.commit import Attempt, Reader, Record
 from tasks.stores.map_store import density_map, describe, read_map
 from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
 from tasks.stores.particle_store import read_particles, write_particles
@@ -53,13 +65,19 @@ from tasks.workers import device, require_workers, run_all, run_blocks, stage_us
 
 logger = logging.getLogger(__name__)
 
-_STAGE, _VERSION = "refine_map", 1
+_STAGE, _VERSION = "refine_map", 2
 _MAP, _PARTICLES = "maps/refined", "particles/refined"
 _CACHED_BLOCKS = 4
 _PADDING = 2
 _JOINED_ANGSTROM = 40.0
 _SEARCH_ANGSTROM = 12.0
 _EARLIEST_END = 5
+_WELL_ABOVE = 0.5
+"""FSC of the last halves up to which they are believed as references."""
+_SHARE_LEFT = 0.5
+"""A set in which less than this is left of the last one is another set."""
+_FREE_TO_CHANGE = {"start", "max_iterations", "particles_per_block"}
+"""Parameters that do not forbid to start from the last map."""
 
 Block = tuple[int, int, int]
 """Half (1 or 2), and first and last row + 1 among the particles of that half."""
@@ -82,6 +100,8 @@ class RefineMapParams(StageParams):
     """Poses of the search that are refined for each particle."""
     particles_per_block: int = Field(default=1000, ge=10)
     """Particles per item; a block needs 12 bytes for each of box² · 0.4 coefficients of a particle."""
+    start: Literal["last", "initial"] = "last"
+    """From the last half maps and poses where particles were added to theirs, or always from the initial map."""
     seed: int = 1
     """Of the split into halves."""
 
@@ -95,9 +115,12 @@ class _State(BaseModel):
     iteration: int
     radius: int
     """Fourier radius that poses are refined to next, in coefficients of the particle images."""
+    is_amplitude_known: bool = False
+    """Whether the references have the scale of the images."""
     shell_143: float = 0.0
     n_stalled: int = 0
     """Iterations in a row that did not gain half a shell."""
+    is_renewal: bool = False
     is_final: bool = False
 
 
@@ -111,14 +134,14 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
     symmetry_group(params.symmetry)  # an unknown name ends here
-    scratch = Scratch(
-        store, _STAGE, _VERSION, params, store.fingerprints([_source(store), f"maps/{params.initial_map}"])
-    )  # fmt: skip
+    inputs = store.fingerprints([_source(store), f"maps/{params.initial_map}"])
+    scratch = Scratch(store, _STAGE, _VERSION, params, inputs)
     if all(store.product(address).is_current(scratch.fingerprint) for address in (_PARTICLES, _MAP)):
         report.kept.extend([_PARTICLES, _MAP])
         return report
+    renewed_from = _last_refinement(scratch)
     with stage_usage(require_workers("GPU"), "GPU", report):
-        _refine(scratch)
+        _refine(_renewal(scratch, renewed_from.fingerprint) if renewed_from else scratch, renewed_from, inputs)
     report.done.extend([_PARTICLES, _MAP])
     found = density_map(store, "refined")
     logger.info(
@@ -128,9 +151,68 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
     return report
 
 
-def _refine(scratch: _Scratch) -> None:
+def _renewal(scratch: _Scratch, last_fingerprint: str) -> _Scratch:
+    """Where a refinement of the same inputs lies that starts from the last one."""
+    return replace(scratch, inputs=scratch.inputs | {_MAP: last_fingerprint})
+
+
+def _last_refinement(scratch: _Scratch) -> Renewal | None:
+    """The refinement to start from, None to start from the initial map."""
+    record = scratch.store.product(_MAP).record()
+    if scratch.params.start == "initial" or record is None or record.state != "done" or record.attempt is None:
+        return None
+    # an interrupted renewal has all it needs in scratch, also when its particles are written and its map is not
+    is_under_way = _renewal(scratch, record.fingerprint).record(_name(0)) is not None
+    reason = None if is_under_way else _reason_against(record, scratch)
+    if reason:
+        logger.info("refine_map: from maps/%s: %s", scratch.params.initial_map, reason)
+        return None
+    n_particles = int(record.figures["n_particles"] or 0)
+    logger.info("refine_map: from the last map, of %d particles", n_particles)
+    generation = 1 + int(record.figures["generation"] or 0)
+    return Renewal(product=_MAP, fingerprint=record.fingerprint, n_particles=n_particles, generation=generation)
+
+
+def _reason_against(record: Record, scratch: _Scratch) -> str | None:
+    """Why the refinement of a record is not where this one starts, None where it is."""
+    store, params, initial = scratch.store, scratch.params, f"maps/{scratch.params.initial_map}"
+    ours = params.model_dump(mode="json")
+    changed = sorted(name for name in ours.keys() - _FREE_TO_CHANGE if record.params.get(name) != ours[name])
+    if record.stage_version != _VERSION or changed:
+        return f"the last map is of other parameters ({', '.join(changed)})"
+    if record.inputs.get(initial) != scratch.inputs[initial]:
+        return f"{initial} is another one than the last map started from"
+    poses = store.product(_PARTICLES).record()
+    if poses is None or poses.attempt is None or poses.fingerprint != record.fingerprint:
+        return f"{_PARTICLES} and {_MAP} are not of one refinement"
+    particles, geometry = _particles(scratch)
+    last = read_map(store, "refined")
+    if last.shape("map")[-1] != geometry.box or _pixel_size_of(record) != geometry.pixel_size_angstrom:
+        return "the particle images have another size"
+    if _trusted_shell(last) <= _first_radius(geometry, params):
+        return f"the last halves agree well no further than {params.initial_low_pass_angstrom:g} Å"
+    before = read_particles(store.product(_PARTICLES).read())
+    rows = rows_in(particle_keys(before), particle_keys(particles))
+    if (rows >= 0).mean() < _SHARE_LEFT:
+        return "the last map is of other particles"
+    is_left = rows >= 0
+    if (half_sets(particles, params.seed)[rows[is_left]] != before["half_set"][is_left]).any():
+        return "the last halves were drawn in another way"
+    return None
+
+
+def _pixel_size_of(record: Record) -> float:
+    return DensityMap.model_validate(record.details["density_map"]).pixel_size_angstrom
+
+
+def _trusted_shell(refined: Reader) -> int:
+    """Last shell that the halves of a finished refinement are believed to, in coefficients of the particle images."""
+    return math.floor(crossing_shell(torch.from_numpy(refined["fsc_curves"][4]), _WELL_ABOVE))
+
+
+def _refine(scratch: _Scratch, renewed_from: Renewal | None, inputs: dict[str, str]) -> None:
     """Run the iterations that are not in scratch yet, to the products."""
-    run_blocks(scratch, _start, {_name(0): None})
+    run_blocks(scratch, _start_again if renewed_from else _start, {_name(0): None})
     state, blocks = _state(scratch, 0), _blocks(scratch)
     assert state is not None
     last = scratch.params.max_iterations
@@ -138,7 +220,8 @@ def _refine(scratch: _Scratch) -> None:
         for iteration in range(1, last + 1):
             found = _state(scratch, iteration)
             if found is None:
-                is_final = iteration == last or state.n_stalled >= (1 if iteration >= _EARLIEST_END else 2)
+                n_allowed = 1 if iteration >= _EARLIEST_END or state.is_renewal else 2
+                is_final = iteration == last or state.n_stalled >= n_allowed
                 sums = {_block_name(iteration, block): block for block in blocks}
                 run_blocks(scratch, _align_block, sums, state, is_final)
                 run_blocks(scratch, _merge, {_name(iteration): iteration}, state, blocks, is_final)
@@ -149,7 +232,7 @@ def _refine(scratch: _Scratch) -> None:
             advance()
             if state.is_final:
                 break
-    run_all(_write_products, [scratch], state, label="GPU", name=_STAGE)
+    run_all(_write_products, [scratch], state, renewed_from, inputs, label="GPU", name=_STAGE)
     scratch.remove()
 
 
@@ -186,27 +269,75 @@ def _block_name(iteration: int, block: Block) -> str:
 
 def _start(_item: None, scratch: _Scratch, attempt: Attempt) -> None:
     """Iteration 0: the halves, the low-passed initial map and the power of the images as first noise."""
-    params = scratch.params
     particles, geometry = _particles(scratch)
-    if len(particles) < 4:
-        raise ValueError(
-            f"{_source(scratch.store)}: found {len(particles)} particles, expected at least 4; look at picks and 2D"
-        )
-    half_set = np.ones(len(particles), dtype=np.int8)
-    half_set[np.random.default_rng(params.seed).permutation(len(particles))[: len(particles) // 2]] = 2
+    half_set = _halves(scratch, particles)
     reference = _initial_reference(scratch, geometry)
-    noise = np.empty((2, geometry.box // 2), dtype=np.float32)
+    _write_iteration(
+        attempt, _State(iteration=0, radius=_first_radius(geometry, scratch.params)), reference_1=reference,
+        reference_2=reference, noise=_image_power(scratch, particles, geometry, half_set), half_set=half_set,
+        is_found=np.zeros(len(particles), bool), **_no_poses(len(particles)),
+    )  # fmt: skip
+
+
+def _start_again(_item: None, scratch: _Scratch, attempt: Attempt) -> None:
+    """Iteration 0 of a renewal: each half's own last map as its reference, and the last poses of what was there."""
+    particles, geometry = _particles(scratch)
+    half_set = _halves(scratch, particles)
+    last, before = read_map(scratch.store, "refined"), read_particles(scratch.store.product(_PARTICLES).read())
+    shell, pixel_size = _trusted_shell(last), geometry.pixel_size_angstrom
+    mask, curve = (torch.from_numpy(values).to(device()) for values in (last["mask"], last["fsc_curves"][4]))
+    size = _size(math.ceil(1.3 * shell), geometry.box)
+    references = {}
+    for half in (1, 2):
+        # coefficients are divided by the box when they are read
+        density = torch.from_numpy(last[f"half_{half}"]).to(device()) / geometry.box
+        reference = half_reference(density, mask, curve, pixel_size, shell)
+        references[f"reference_{half}"] = fourier.resample(reference, (size,) * 3).cpu().numpy()
+    rows = rows_in(particle_keys(particles), particle_keys(before))
+    is_known = rows >= 0
+    poses = _no_poses(len(particles))
+    poses["rotation"][is_known] = before["rotation"][rows[is_known]]
+    poses["shift_px"][is_known] = before["shift_angstrom"][rows[is_known]] / pixel_size
+    poses["log_likelihood"][is_known] = before["log_likelihood"][rows[is_known]]
+    # what the search looks at was there already when these poses were found: a search would find them again
+    is_found = is_known & (shell >= _search_radius(geometry))
+    state = _State(
+        iteration=0, radius=shell, shell_143=crossing_shell(curve, 0.143), is_amplitude_known=True, is_renewal=True
+    )
+    _write_iteration(
+        attempt, state, noise=_image_power(scratch, particles, geometry, half_set), half_set=half_set,
+        is_found=is_found, **poses, **references,
+    )  # fmt: skip
+
+
+def _halves(scratch: _Scratch, particles: ParticleSet) -> NDArray:
+    half_set = half_sets(particles, scratch.params.seed)
+    counts = [int((half_set == half).sum()) for half in (1, 2)]
+    if min(counts) < 2:
+        raise ValueError(
+            f"{_source(scratch.store)}: found {len(particles)} particles, {counts[0]} and {counts[1]} in the halves, "
+            "expected at least 2 in each; look at picks and 2D classes"
+        )
+    return half_set
+
+
+def _no_poses(n: int) -> dict[str, NDArray]:
+    return {
+        "rotation": np.tile(np.eye(3, dtype=np.float32), (n, 1, 1)),
+        "shift_px": np.zeros((n, 2), np.float32),
+        "log_likelihood": np.zeros(n, np.float32),
+    }
+
+
+def _image_power(scratch: _Scratch, particles: ParticleSet, geometry: Geometry, half_set: NDArray) -> NDArray:
+    """(half, shell) power of the first images of each half: the noise, before anything is known of the signal."""
+    power = np.empty((2, geometry.box // 2), dtype=np.float32)
     coefficients = disc(geometry.box, geometry.box // 2 - 1)
     for half in (1, 2):
         rows = np.flatnonzero(half_set == half)[:200]
         images, _ = read_coefficients(scratch.store, particles.select(rows), geometry, coefficients, device())
-        noise[half - 1] = _shell_means(images.abs().square(), coefficients, geometry.box).cpu().numpy()
-    radius = _first_radius(geometry, params)
-    _write_iteration(
-        attempt, _State(iteration=0, radius=radius), reference_1=reference, reference_2=reference, noise=noise,
-        half_set=half_set, rotation=np.tile(np.eye(3, dtype=np.float32), (len(particles), 1, 1)),
-        shift_px=np.zeros((len(particles), 2), np.float32), log_likelihood=np.zeros(len(particles), np.float32),
-    )  # fmt: skip
+        power[half - 1] = _shell_means(images.abs().square(), coefficients, geometry.box).cpu().numpy()
+    return power
 
 
 def _first_radius(geometry: Geometry, params: RefineMapParams) -> int:
@@ -271,11 +402,20 @@ def _align_block(block: Block, scratch: _Scratch, attempt: Attempt, state: _Stat
     rows = _rows_of(before, block)
     noise = torch.from_numpy(before["noise"][half - 1]).to(to).clamp(min=1e-12)
     observation = Observation(images, transfer, noise[coefficients.shell])
-    fit, volume = align(
-        observation, coefficients, torch.from_numpy(before[f"reference_{half}"]).to(to), state.radius, params.symmetry,
-        torch.from_numpy(before["rotation"][rows]).to(to), torch.from_numpy(before["shift_px"][rows]).to(to),
-        None if is_final else _search(params, geometry, state),
-    )  # fmt: skip
+    reference = torch.from_numpy(before[f"reference_{half}"]).to(to)
+    rotation, shift_px = (torch.from_numpy(before[name][rows]).to(to) for name in ("rotation", "shift_px"))
+    search = _search(params, geometry, state)
+    is_found = torch.from_numpy(before["is_found"][rows]).to(to)
+    fits = []
+    for group, how in ((is_found, replace(search, n_candidates=0)), (~is_found, search)):
+        index = group.nonzero()[:, 0]
+        if len(index):
+            fit, volume = align(
+                observation.select(index), coefficients, reference, state.radius, params.symmetry,
+                rotation[index], shift_px[index], None if is_final else how,
+            )  # fmt: skip
+            fits.append((index, fit))
+    fit = _in_order(fits)
     sums = back_project(observation, coefficients, fit, _insert_radius(state, geometry.box, is_final))
     power, counts = residual_power(observation, coefficients, volume, fit, state.radius)
     for name, values in {
@@ -285,13 +425,20 @@ def _align_block(block: Block, scratch: _Scratch, attempt: Attempt, state: _Stat
         attempt.write(name, values.cpu().numpy())
 
 
+def _in_order(fits: list[tuple[Tensor, PoseFit]]) -> PoseFit:
+    """The fits of groups of particles, each with the numbers of its particles, as one."""
+    order = torch.cat([index for index, _ in fits]).argsort()
+    names = ("rotation", "shift_px", "log_likelihood", "cross", "power")
+    return PoseFit(*(torch.cat([getattr(fit, name) for _, fit in fits])[order] for name in names))
+
+
 def _rows_of(iteration: Reader, block: Block) -> NDArray:
     half, first, last = block
     return np.flatnonzero(iteration["half_set"] == half)[first:last]
 
 
 def _search(params: RefineMapParams, geometry: Geometry, state: _State) -> Search:
-    radius = min(state.radius, round(geometry.field_angstrom / _SEARCH_ANGSTROM))
+    radius = min(state.radius, _search_radius(geometry))
     pixel_size = geometry.pixel_size_angstrom
     return Search(
         radius,
@@ -301,8 +448,13 @@ def _search(params: RefineMapParams, geometry: Geometry, state: _State) -> Searc
         params.shift_range_angstrom / pixel_size,
         params.shift_step_angstrom / pixel_size,
         params.n_candidates,
-        is_amplitude_known=state.iteration > 0,
+        is_amplitude_known=state.is_amplitude_known,
     )
+
+
+def _search_radius(geometry: Geometry) -> int:
+    """Fourier radius beyond which no search looks."""
+    return round(geometry.field_angstrom / _SEARCH_ANGSTROM)
 
 
 def _insert_radius(state: _State, box: int, is_final: bool) -> int:
@@ -349,7 +501,10 @@ def _merge(
         shell_143=max(found.shell_143, state.shell_143),
         n_stalled=0 if gained else state.n_stalled + 1,
         is_final=is_final,
+        is_amplitude_known=True,
+        is_renewal=state.is_renewal,
     )
+    is_found = before["is_found"] | (state.is_renewal and state.radius >= _search_radius(geometry))
     resolution = geometry.field_angstrom / found.shell_143 if found.shell_143 else math.inf
     logger.info("refine_map: iteration %d, %d shells, %.2f Å", iteration, state.radius, resolution)
     curves = found.curves
@@ -368,7 +523,9 @@ def _merge(
         references = next_references(sums[0], sums[1], found, geometry.field_angstrom / _JOINED_ANGSTROM)
         arrays |= {"reference_1": references[0], "reference_2": references[1]}
     as_numpy = {name: values.cpu().numpy() for name, values in arrays.items()}
-    _write_iteration(attempt, next_state, half_set=before["half_set"], noise=noise, **poses, **as_numpy)
+    _write_iteration(
+        attempt, next_state, half_set=before["half_set"], noise=noise, is_found=is_found, **poses, **as_numpy
+    )
 
 
 def _half_sums(
@@ -386,7 +543,7 @@ def _half_sums(
     return Accumulator(sums[0], sums[1], box, _PADDING), sums[2].cpu().numpy(), sums[3].cpu().numpy()
 
 
-def _write_products(scratch: _Scratch, state: _State) -> None:
+def _write_products(scratch: _Scratch, state: _State, renewed_from: Renewal | None, inputs: dict[str, str]) -> None:
     """``particles/refined``, then ``maps/refined`` from the last iteration."""
     store, params = scratch.store, scratch.params
     particles, geometry = _particles(scratch)
@@ -397,7 +554,7 @@ def _write_products(scratch: _Scratch, state: _State) -> None:
         half_set=last["half_set"],
         log_likelihood=last["log_likelihood"],
     )
-    with store.product(_PARTICLES).write(_STAGE, _VERSION, params, scratch.inputs) as attempt:
+    with store.product(_PARTICLES).write(_STAGE, _VERSION, params, inputs) as attempt:
         write_particles(attempt, refined)
         attempt.figures["n_particles"] = len(refined)
     curves = last["fsc_curves"]
@@ -420,13 +577,18 @@ def _write_products(scratch: _Scratch, state: _State) -> None:
         resolution_angstrom=resolution["resolution_angstrom"],
         n_particles=len(refined),
     )
-    with store.product(_MAP).write(_STAGE, _VERSION, params, scratch.inputs) as attempt:
+    with store.product(_MAP).write(_STAGE, _VERSION, params, inputs) as attempt:
         for name in ("map", "half_1", "half_2", "mask"):
             attempt.write(name, last[name])
         attempt.write("fsc_curves", np.concatenate([frequency[None], curves]).astype(np.float32))
         describe(attempt, record)
+        attempt.details["renewed_from"] = renewed_from.model_dump() if renewed_from else None
         attempt.figures.update(
-            n_particles=len(refined), symmetry=record.symmetry, n_iterations=state.iteration, **resolution
+            generation=renewed_from.generation if renewed_from else 0,
+            n_particles=len(refined),
+            symmetry=record.symmetry,
+            n_iterations=state.iteration,
+            **resolution,
         )
 
 

@@ -41,6 +41,7 @@ class Search:
     shift_range_px: float
     shift_step_px: float
     n_candidates: int
+    """Poses of the grid that are refined beside the given one; 0 to look no further than that one."""
     is_amplitude_known: bool
 
 
@@ -70,7 +71,8 @@ def align(
     """Best poses of all images against one map, and the volume that they were compared with.
 
     Without a search the poses given are refined. With one, the best candidates of a grid and the poses given are
-    refined at the search's radius, the two best of these half way up, and the best of those at the full radius.
+    refined at the search's radius, the two best of these half way up, and the best of those at the full radius; with
+    a search of no candidates the poses given alone go this way.
 
     Parameters
     ----------
@@ -86,21 +88,11 @@ def align(
         reference * (box / size) ** 3, max_radius_px=min(radius + 1, (size - 1) / 2), with_slopes=True
     )
     if search is not None:
-        low = coefficients.within(search.radius)
-        part = observation.within(len(low.shell))
-        grid = rotation_grid(search.spacing_rad, symmetry).to(rotation)
-        shifts = shift_grid(search.shift_range_px, search.shift_step_px, rotation.device)
-        references = slices(volume, grid, low.points)
-        ramps = shift_ramps(low, shifts)
-        found = search_poses(part, references, ramps, search.n_candidates, is_amplitude_known=search.is_amplitude_known)
-        rotations = torch.cat([grid[found.orientation], rotation[:, None]], dim=1)
-        moves = torch.cat([shifts[found.shift], shift_px[:, None]], dim=1)
-        if not search.is_amplitude_known:
-            best = model(part, volume, low, rotations[:, 0], moves[:, 0])
-            cross = ((part.image.conj() * best).real / part.noise_variance).sum()
-            amplitude = cross / (best.abs().square() / part.noise_variance).sum()
-            volume = FourierVolume(volume.coefficients * amplitude, volume.box, volume.padding)
-            rotations, moves = rotations[:, :-1], moves[:, :-1]
+        rotations, moves = rotation[:, None], shift_px[:, None]
+        if search.n_candidates:
+            rotations, moves, volume = _with_candidates(
+                observation, coefficients, volume, symmetry, rotations, moves, search
+            )
         middle = (search.radius + radius) // 2
         for stage_radius, n_steps, n_kept in ((search.radius, 3, 2), (middle, 3, 1)):
             disc = coefficients.within(stage_radius)
@@ -117,6 +109,35 @@ def align(
     disc = coefficients.within(radius)
     fit = refine_poses(observation.within(len(disc.shell)), volume, disc, rotation, shift_px, 4, max_turn_rad=0.03)
     return fit, volume
+
+
+def _with_candidates(
+    observation: Observation,
+    coefficients: Disc,
+    volume: FourierVolume,
+    symmetry: str,
+    rotations: Tensor,
+    moves: Tensor,
+    search: Search,
+) -> tuple[Tensor, Tensor, FourierVolume]:
+    """Poses (particle, candidate, …), the best of a grid before those given, and the volume at its amplitude.
+
+    Where the amplitude is not known it is found on the way, and the poses given, which mean nothing then, are left out.
+    """
+    low = coefficients.within(search.radius)
+    part = observation.within(len(low.shell))
+    grid = rotation_grid(search.spacing_rad, symmetry).to(rotations)
+    shifts = shift_grid(search.shift_range_px, search.shift_step_px, rotations.device)
+    references = slices(volume, grid, low.points)
+    ramps = shift_ramps(low, shifts)
+    found = search_poses(part, references, ramps, search.n_candidates, is_amplitude_known=search.is_amplitude_known)
+    best_rotations, best_moves = grid[found.orientation], shifts[found.shift]
+    if search.is_amplitude_known:
+        return torch.cat([best_rotations, rotations], dim=1), torch.cat([best_moves, moves], dim=1), volume
+    best = model(part, volume, low, best_rotations[:, 0], best_moves[:, 0])
+    cross = ((part.image.conj() * best).real / part.noise_variance).sum()
+    amplitude = cross / (best.abs().square() / part.noise_variance).sum()
+    return best_rotations, best_moves, FourierVolume(volume.coefficients * amplitude, volume.box, volume.padding)
 
 
 def back_project(observation: Observation, coefficients: Disc, fit: PoseFit, radius: int) -> Accumulator:
@@ -217,6 +238,24 @@ def low_pass(n: int, pixel_size_angstrom: float, resolution_angstrom: float, dev
     """(z, y, x_half) smooth filter, one half at the resolution."""
     frequency = fourier.frequency_length((n,) * 3, pixel_size_angstrom, device=device)
     return 0.5 * torch.erfc((frequency * resolution_angstrom - 1) * 4)
+
+
+def half_reference(half: Tensor, mask: Tensor, curve: Tensor, pixel_size_angstrom: float, shell: float) -> Tensor:
+    """(z, y, x) what a finished half is worth as a reference: its map weighted by FSC and low-passed at a shell.
+
+    For spectral noise of the half alone, the FSC is the Wiener filter of its map.
+
+    Parameters
+    ----------
+    half, mask
+        (z, y, x)
+    curve
+        (shell,) corrected FSC of the finished halves.
+    """
+    n = half.shape[-1]
+    index = fourier.shell_index(half.shape, device=half.device).clamp(max=len(curve) - 1)
+    gain = curve.clamp(0, 1)[index] * low_pass(n, pixel_size_angstrom, n * pixel_size_angstrom / shell, half.device)
+    return fourier.inverse(fourier.transform(half, 3) * gain, half.shape) * mask
 
 
 def next_references(
