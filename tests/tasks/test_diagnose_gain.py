@@ -3,17 +3,28 @@
 import logging
 
 import numpy as np
+import pytest
 import torch
 
 from kernels.movies.gain import orient
 from kernels.specimen.simulation import random_detector
 from tasks.diagnose_gain import DiagnoseGainParams, diagnose_gain
-from tasks.formats.exposure_file import FileParams
+from tasks.formats.mrc import write_mrc
 from tasks.formats.tiff import write_tiff_movie
+from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.gain import GainDiagnosis
-from tests.truth.detector_session import OPTICS, add_exposure, add_gain, counts, generator, with_other_pixels
+from tests.truth.detector_session import add_exposure, add_gain, counts, generator, with_other_pixels
 
 SHAPE = (152, 168)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small images are quicker on one thread, all the more where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def diagnosed(store, exposure_ids, **params) -> GainDiagnosis:
@@ -174,31 +185,22 @@ def test_another_gain_is_compared_with_all_exposures_again(store, workers):
     assert found.kind == "as given" and found.n_exposures == 4
 
 
-def test_a_movie_set_aside_for_its_gain_is_read_from_its_file(store, workers, tmp_path):
+def test_the_recipe_lines_make_the_import_take_what_it_had_set_aside(store, workers, tmp_path):
     detector = random_detector(SHAPE, generator(13))
-    wrong = orient(detector.gain, 90)
-    add_gain(store, wrong)  # of another shape than the frames: the import takes no movie
+    folder = tmp_path / "microscope"
+    folder.mkdir()
     for i, name in enumerate(ids(2)):
-        path = tmp_path / f"{name}.tiff"
-        total = counts(detector, 40.0, generator(i))
-        frames = torch.stack([(total / 2).floor(), total - (total / 2).floor()]).clamp(max=255)
-        write_tiff_movie(path, iter(frames.to(torch.uint8).numpy()), "lzw")
-        params = FileParams(
-            kind="movies", optics=OPTICS, dose_per_frame=1.0, total_dose=None, pre_exposure=0.0, expected_frames=None,
-            eer_upsampling=1, eer_fractions=None, eer_dose_per_fraction=None,
-        )  # fmt: skip
-        store.exposure_product(name, "import_session").put_outcome(
-            "quarantined",
-            "the gain does not fit",
-            "import_session",
-            1,
-            params,
-            {},
-            details={"file": {"path": str(path)}},
-        )
-    (tmp_path / "broken.tiff").write_bytes(path.read_bytes()[:500])
-    store.exposure_product("broken", "import_session").put_outcome(
-        "quarantined", "truncated", "import_session", 1, params, {}, details={"file": {"path": f"{tmp_path}/broken.tiff"}}
-    )  # fmt: skip
-    found = diagnosed(store, [*ids(2), "broken"])
+        total = counts(detector, 40.0, generator(i)).clamp(max=255)
+        frames = torch.stack([(total / 2).floor(), total - (total / 2).floor()]).to(torch.uint8)
+        write_tiff_movie(folder / f"{name}.tiff", iter(frames.numpy()), "lzw")
+    (folder / "broken.tiff").write_bytes((folder / "movie_0001.tiff").read_bytes()[:500])
+    write_mrc(tmp_path / "gain.mrc", orient(detector.gain, 90).contiguous().numpy(), 1.0)
+    known = {"gain": str(tmp_path / "gain.mrc"), "pixel_size_angstrom": 1.1, "total_dose": 40.0}
+    imported = import_session.fn(store.url, str(folder), ImportSessionParams(**known))
+    assert len(imported.failed) == 3  # the gain is of another shape than the frames
+    found = diagnosed(store, sorted(imported.failed))
     assert found.kind == "other way" and found.recipe["gain_rotation_deg"] == 270
+    imported = import_session.fn(store.url, str(folder), ImportSessionParams(**known, **found.recipe))
+    assert len(imported.available) == 2
+    again = diagnosed(store, imported.available)
+    assert again.kind == "as given" and again.n_exposures == 2 and again.recipe == {}
