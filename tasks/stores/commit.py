@@ -101,6 +101,8 @@ class Attempt:
         self._group = group
         self.figures: dict[str, Figure] = {}
         self.details: dict[str, Any] = {}
+        self.cpu_seconds = 0.0
+        """Of this thread, spent on the product before the block."""
         self.record: Record | None = None
         """The commit record, once the block has ended."""
 
@@ -276,7 +278,7 @@ class Product:
                 fingerprint=fingerprint(stage, stage_version, params, inputs),
                 params=params.model_dump(mode="json"), inputs=dict(inputs), attempt=name,
                 n_files=n_files, n_bytes=n_bytes, digest=digest, figures=attempt.figures,
-                details=attempt.details, cpu_seconds=round(time.thread_time() - started, 3),
+                details=attempt.details, cpu_seconds=round(attempt.cpu_seconds + time.thread_time() - started, 3),
             )
         )  # fmt: skip
 
