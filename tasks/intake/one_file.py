@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from tasks.formats.exposure_file import (
 from tasks.formats.sidecar_state import sidecar_state
 from tasks.intake.rules import ImportRules
 from tasks.records.microscope_metadata import MicroscopeMetadata
+from tasks.records.secrets import redacted
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Product, Reader, Record, State
 from tasks.stores.file_identity import content_hash, id_by_path
@@ -79,10 +81,10 @@ def import_file(work: Work, session_url: str, rules: ImportRules, is_last: bool)
         raise
     except Exception as error:  # the boundary of an item: its reason goes into the ledger
         change = _change(file)
-        if change:
+        if change:  # whatever went wrong, went wrong for that
             return unread_file(records, file, rules, _words(path, _ChangedFileError(change)))
-        if not isinstance(error, (FormatError, StoreError, _UnreadableFileError)):
-            logger.error("%s %s: %s", STAGE, path, traceback.format_exc())
+        if not isinstance(error, (FormatError, StoreError, OSError, _ChangedFileError)):
+            logger.error("%s %s: %s", STAGE, path, redacted(traceback.format_exc()))
         if record is not None and record.is_wanted:  # what was made from its expired frames is still good
             logger.warning("%s %s: its frames cannot be had back: %s", STAGE, exposure_id, _words(path, error))
             return ImportedFile(file, exposure_id, record, content)
@@ -177,15 +179,12 @@ def _stored(item: _Item, exposure_id: str, rules: ImportRules) -> Record:
     """The record of the file's product, read and written now."""
     if item.complaint and item.params.optics is None:
         raise FormatError(item.complaint)
+    started = time.thread_time()
     gain = rules.gain
+    found = read_exposure(item.path, exposure_id, item.content_hash, item.params, item.metadata, gain, rules.given_gain)
+    _check_unchanged(item.file)
     with item.product.write(STAGE, rules.version, item.params, {"file": item.content_hash}) as attempt:
-        try:
-            found = read_exposure(
-                item.path, exposure_id, item.content_hash, item.params, item.metadata, gain, rules.given_gain
-            )
-        except OSError as error:  # of the file: of the block it would be taken for one of the store
-            raise _UnreadableFileError(error) from error
-        _check_unchanged(item.file)
+        attempt.cpu_seconds = time.thread_time() - started
         if found.exposure.kind == "movie":
             attempt.write("frames", found.frames)
         else:
@@ -214,10 +213,6 @@ class _ChangedFileError(Exception):
     """A file became another one while it was read."""
 
 
-class _UnreadableFileError(Exception):
-    """A file of the folder failed while it was read."""
-
-
 def _check_unchanged(file: SourceFile) -> None:
     change = _change(file)
     if change:
@@ -236,12 +231,11 @@ def _change(file: SourceFile) -> str:
 
 def _words(path: Path, error: Exception) -> str:
     """The reason of a failure."""
-    cause = error.args[0] if isinstance(error, _UnreadableFileError) else error
-    if isinstance(cause, (FormatError, StoreError)):
-        return str(cause)
-    if isinstance(cause, _ChangedFileError):
-        return f"{path}: {cause}; hand it over again when it is complete"
-    if isinstance(cause, OSError):
-        said = f"{type(cause).__name__}: {cause.strerror or cause}"
+    if isinstance(error, (FormatError, StoreError)):
+        return str(error)
+    if isinstance(error, _ChangedFileError):
+        return f"{path}: {error}; hand it over again when it is complete"
+    if isinstance(error, OSError):
+        said = f"{type(error).__name__}: {error.strerror or error}"
         return f"{path}: cannot be read ({said}); check permissions, links and the file system, and import again"
-    return f"{path}: {type(cause).__name__}: {cause}"
+    return f"{path}: {type(error).__name__}: {error}"
