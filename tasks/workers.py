@@ -42,7 +42,11 @@ Label = Literal["CPU", "GPU"]
 Params = TypeVar("Params", bound=StageParams)
 Item = TypeVar("Item")
 
+WANTED = "vitriflow-wanted"
+"""Topic of the scheduler's events under which a stage without a worker tells its label; `flows.slurm` listens."""
+
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_COUNTS = 5.0
 """After which a stage looks whether the operator has orders, also when no item ends."""
 _SECONDS_BETWEEN_REMINDERS = 30.0
 _SECONDS_TO_FINISH = 8.0
@@ -172,6 +176,7 @@ def require_workers(label: Label) -> Client:
         waited = time.monotonic() - started
         if waited >= patience:
             raise NoWorkerError(message)
+        client.log_event(WANTED, label)
         if waited - told_at >= _SECONDS_BETWEEN_REMINDERS:
             told_at = waited
             logger.warning("%s; waiting for it, %.0f of %.0f s", message, waited, patience)
@@ -259,7 +264,7 @@ def run_items(
     client = require_workers(label)
     owners = _connection.get(_NOBODY).owners
     orders = Orders()
-    n_slots = sum(int(w["resources"].get(label, 0)) for w in client.scheduler_info(n_workers=-1)["workers"].values())
+    window_of_now = _growing_window(client, label)
     waiting = list(reversed(items))
     running: dict[Future, Item] = {}
     finished: SimpleQueue[Future] = SimpleQueue()
@@ -282,9 +287,9 @@ def run_items(
         future.add_done_callback(finished.put)
 
     with progress(name, len(items)) if advance is None else nullcontext(advance) as step:
-        for _ in range(min(len(waiting), window or 2 * max(1, n_slots))):
-            submit()
         try:
+            while waiting and len(running) < (window or window_of_now()):
+                submit()
             while running:
                 orders.heed()
                 try:
@@ -295,13 +300,28 @@ def run_items(
                 yield item, _result_of(future, name, item)
                 future.release()
                 step()
-                if waiting:
+                while waiting and len(running) < (window or window_of_now()):
                     submit()
         except Pause:
             _finish_started(client, list(running))
             raise
         finally:
             client.cancel(list(running))
+
+
+def _growing_window(client: Client, label: Label) -> Callable[[], int]:
+    """Twice the slots of the workers there are, counted anew every few seconds: a cluster may grow with its work."""
+    counted_at, size = -math.inf, 2
+
+    def now() -> int:
+        nonlocal counted_at, size
+        if time.monotonic() - counted_at >= _SECONDS_BETWEEN_COUNTS:
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            size = 2 * max(1, sum(int(worker["resources"].get(label, 0)) for worker in workers))
+            counted_at = time.monotonic()
+        return size
+
+    return now
 
 
 def _finish_started(client: Client, futures: list[Future]) -> None:
