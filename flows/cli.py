@@ -142,6 +142,7 @@ def process(
     ):
         changes |= {name: str(value) for name in names if value is not None and name not in changes}
     with _readable_errors():
+        Location.of(session)  # an address with a secret is refused before a server records it
         chosen = read_recipe(recipe, changes)
         with running_services() as found:
             reports = process_session(str(session), str(movies or micrographs), chosen)
@@ -169,7 +170,9 @@ def watch(
     A facility lets the deployment `watch_sessions` do this on a schedule, see `vitriflow deploy`.
     """
     with _readable_errors():
+        Location.of(stores)
         changes: dict[str, Any] = _changes(change or [])
+        refuse_secrets(changes, "--set")
         if expected_frames is not None:
             changes["import_session.expected_frames"] = expected_frames
         with running_services():

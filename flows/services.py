@@ -24,6 +24,7 @@ from distributed import Client
 from pydantic import BaseModel
 
 from flows.settings import Settings
+from tasks.records.secrets import redacted
 
 START_TIMEOUT_SECONDS = 180
 
@@ -245,7 +246,7 @@ def _wait(what: str, is_ready: Callable[[], bool], process: Process, settings: S
         if is_late or process.running() is None:
             happened = f"did not answer within {START_TIMEOUT_SECONDS} s" if is_late else "ended"
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-            raise ServiceError(f"{process.name} at {what} {happened}; the end of {log}:\n{tail}")
+            raise ServiceError(redacted(f"{process.name} at {what} {happened}; the end of {log}:\n{tail}"))
         time.sleep(0.3)
 
 

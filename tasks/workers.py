@@ -29,6 +29,7 @@ from prefect.exceptions import Pause
 from tasks.formats import FormatError
 from tasks.orders import Orders
 from tasks.progress import progress
+from tasks.records.secrets import redacted
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, ExpiredProductError, Record, fingerprint
 from tasks.stores.ledger import STAGES, write_index
@@ -388,7 +389,7 @@ def _result_of(future: Future, name: str, item: Any) -> Any:
             f"{name} {item}: its worker was killed each time it was tried; most often it ran out of memory "
             "(raise VITRIFLOW_WORKER_MEMORY, or use smaller boxes or movies)"
         )
-    return RuntimeError(f"{name} {item}: {type(error).__name__}: {error}")
+    return RuntimeError(redacted(f"{name} {item}: {type(error).__name__}: {error}"))
 
 
 def _make_product(item: str, session_url: str, stage: Stage[Params], params: Params) -> str | None:
@@ -417,7 +418,7 @@ def _make_product(item: str, session_url: str, stage: Stage[Params], params: Par
     except (ValueError, StoreError) as error:  # bad values say themselves what is wrong
         _record_failure(store, stage, item, params, "failed", str(error))
     except Exception as error:  # the boundary of an item: its reason goes into the ledger
-        logger.error("%s %s: %s", stage.name, item, traceback.format_exc())
+        logger.error("%s %s: %s", stage.name, item, redacted(traceback.format_exc()))
         _record_failure(store, stage, item, params, "failed", f"{type(error).__name__}: {error}")
     return None
 

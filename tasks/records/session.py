@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.records.secrets import refuse_secrets
 
 _UNITS = {
     "angstrom2": "Å²",
@@ -37,7 +39,7 @@ def parameter_title(name: str, _: Any = None) -> str:
 
 
 class StageParams(BaseModel):
-    """Base of every stage's parameters: frozen, and a misspelt name is an error.
+    """Base of every stage's parameters: frozen; a misspelt name is an error, and so is a secret.
 
     A parameter's docstring and title reach its JSON schema, and so the forms that Prefect makes of it.
     """
@@ -45,6 +47,12 @@ class StageParams(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, field_title_generator=parameter_title
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hold_no_secret(cls, values: Any) -> Any:
+        refuse_secrets(values, f"parameters of {cls.__name__.removesuffix('Params')}")
+        return values
 
 
 class Session(BaseModel):

@@ -1,7 +1,8 @@
 """Where a store lives: one factory for folders and ``s3://`` addresses.
 
 Secrets never stand in an address. S3 credentials and the endpoint come from the usual environment variables
-(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE``). A server that fails for a
+(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE``), or the credentials from a
+block of the Prefect server (`tasks.stores.credentials`). A server that fails for a
 while is waited for (`tasks.stores.s3`).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -21,6 +23,8 @@ from typing import Any
 import zarr.abc.store
 from zarr.storage import FsspecStore
 
+from tasks.records.secrets import HIDDEN, SecretError, redacted, refuse_secrets
+from tasks.stores.credentials import block_name, credentials_of
 from tasks.stores.ownership import FolderStore, follow_folder, make_folders, refusal
 from tasks.stores.s3 import Patience, PatientS3, StoreRefusedError, StoreSilentError, patience_seconds
 
@@ -56,7 +60,13 @@ class Location:
     @classmethod
     def of(cls, url: str | Path) -> Location:
         text = str(url)
+        refuse_secrets(text, f"store {redacted(text)}")
         if text.startswith("s3://"):
+            if re.search("[:@]", text.removeprefix("s3://").split("/")[0]):
+                raise SecretError(
+                    f"store s3://{HIDDEN}: found a login in the address, expected s3://bucket/prefix; set "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or VITRIFLOW_S3_BLOCK, in its place"
+                )
             return cls(text.rstrip("/"))
         if "://" in text and not text.startswith("file://"):
             raise StoreError(
@@ -231,6 +241,7 @@ _IDENTITY = (
     "AWS_PROFILE",
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
+    "VITRIFLOW_S3_BLOCK",
 )
 
 
@@ -249,6 +260,9 @@ def _clients(
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if endpoint:
         options["endpoint_url"] = endpoint
+    block = block_name()
+    if block is not None:
+        options |= credentials_of(block)
     return PatientS3(shared, **options), PatientS3(shared, asynchronous=True, **options)
 
 
@@ -269,4 +283,4 @@ def _unwritable(url: str, error: OSError) -> StoreWriteError:
 
 
 def _words(error: OSError) -> str:
-    return f"{type(error).__name__}: {error.strerror or error}"
+    return redacted(f"{type(error).__name__}: {error.strerror or error}")

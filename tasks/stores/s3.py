@@ -30,6 +30,8 @@ from botocore.parsers import ResponseParserError
 from fsspec.exceptions import FSTimeoutError
 from s3fs import S3FileSystem
 
+from tasks.records.secrets import redacted
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_PATIENCE_SECONDS = 300.0
@@ -199,7 +201,7 @@ def _response(error: BaseException | None) -> dict[str, Any] | None:
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return redacted(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _patiently(request: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
