@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.records.retention import Expiry
+from tasks.records.secrets import redacted
 from tasks.stores.layout import creation_options, spec_of
 from tasks.stores.location import Location, StoreError, StoreWriteError
 
@@ -289,7 +290,7 @@ class Product:
         """Record that this item failed, was skipped or quarantined; no product is named."""
         return self._put(
             Record(
-                state=state, reason=reason, stage=stage, stage_version=stage_version,
+                state=state, reason=redacted(reason), stage=stage, stage_version=stage_version,
                 fingerprint=fingerprint(stage, stage_version, params, inputs),
                 params=params.model_dump(mode="json"), inputs=dict(inputs), figures=dict(figures or {}),
                 details=dict(details or {}),
