@@ -39,7 +39,7 @@ class Detail:
 def detail(counts: Tensor, is_good: Tensor | None = None) -> Detail:
     """Detail of summed counts (y, x), good pixels only; all are good when ``is_good`` (y, x) is None.
 
-    Memory: about six times the counts.
+    Memory: about ten times the counts as float32.
     """
     image = counts.to(torch.float32)
     good = torch.ones_like(image, dtype=torch.bool) if is_good is None else is_good

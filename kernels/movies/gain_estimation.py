@@ -110,7 +110,7 @@ class EstimatedGain:
 def estimate_gain(sums: PatternSums) -> EstimatedGain:
     """The gain of least expected error, and the pixels that count nothing or far too much.
 
-    Fine detail only, see `kernels.movies.fixed_pattern`. Needs an exposure in each half. Memory: 40 bytes a pixel.
+    Fine detail only, see `kernels.movies.fixed_pattern`. Needs an exposure in each half. Memory: 70 bytes a pixel beside the sums.
     """
     if int(sums.n_exposures.min()) < 1:
         raise ValueError(
@@ -128,8 +128,11 @@ def estimate_gain(sums: PatternSums) -> EstimatedGain:
         effect, part = _shrunk(name, excess, counts)
         parts.append(part)
         response += spread(effect)
-        # of each half its own, whole values, so that the parts that follow have no noise in common
-        left -= spread(excess / counts) * weight
+        del effect
+        if excess is not left:
+            # of each half its own, whole values, so that the parts that follow have no noise in common
+            left -= spread(excess / counts).mul_(weight)
+    del left, weight
     return EstimatedGain(torch.where(is_defect, 0.0, 1 / (1 + response).clamp(min=0.1)), is_defect, tuple(parts))
 
 
@@ -159,10 +162,14 @@ def _levels(n_y: int, n_x: int) -> list[tuple[str, Group, Group]]:
 
     def grouped(height: int, width: int) -> tuple[Group, Group]:
         def group(image: Tensor) -> Tensor:
+            if height == width == 1:
+                return image
             padded = pad(image, (0, -n_x % width, 0, -n_y % height))
             return padded.unflatten(-1, (-1, width)).sum(-1).unflatten(-2, (-1, height)).sum(-2)
 
         def spread(values: Tensor) -> Tensor:
+            if height == width == 1:
+                return values
             return values.repeat_interleave(height, -2).repeat_interleave(width, -1)[..., :n_y, :n_x]
 
         return group, spread
@@ -184,20 +191,24 @@ def _shrunk(name: str, excess: Tensor, weight: Tensor) -> tuple[Tensor, PatternP
     The variance of the pattern is the covariance of the halves, that of the noise follows from their difference and
     falls with the expected counts of a group.
     """
-    first, second = excess[0] / weight[0], excess[1] / weight[1]
     total = weight.sum(0)
     is_known = weight.amin(0) > 1e-3 * float(total.mean())
     n = int(is_known.sum())
     if n < 2:
         return torch.zeros_like(total), PatternPart(name, 0.0, 0.0)
-    a, b = first[is_known].double(), second[is_known].double()
-    covariance = float((a * b).mean())
-    error = float((a * a).mean() * (b * b).mean() / n) ** 0.5
-    per_count = float(((a - b).square() / (1 / weight[0] + 1 / weight[1])[is_known]).mean())
+    first, second = ((excess[half] / weight[half]).masked_fill_(~is_known, 0.0) for half in (0, 1))
+    covariance = _mean(first * second, n)
+    error = (_mean(first.square(), n) * _mean(second.square(), n) / n) ** 0.5
+    per_count = _mean((first - second).square_() * (weight[0] * weight[1] / total), n)
+    del first, second
     if covariance < _LEAST_SIGMA * error:  # it may be there, but not so that it could be taken away
         hidden = (max(0.0, covariance) + error) ** 0.5
         return torch.zeros_like(total), PatternPart(name, hidden, hidden)
     kept = covariance / (covariance + per_count / total)
-    effect = torch.where(is_known, kept * excess.sum(0) / total, 0.0)
-    left = covariance * float((1 - kept)[is_known].mean())
+    left = covariance * (1 - _mean(kept.masked_fill(~is_known, 0.0), n))
+    effect = (excess.sum(0) / total).mul_(kept).masked_fill_(~is_known, 0.0)
     return effect, PatternPart(name, covariance**0.5, left**0.5)
+
+
+def _mean(values: Tensor, n: int) -> float:
+    return float(values.sum(dtype=torch.float64)) / n
