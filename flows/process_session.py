@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from prefect import flow
+from pydantic import Field
 
 from flows.find_particles import find_particles
 from flows.preprocess import preprocess
@@ -25,21 +27,18 @@ class TooManyFailuresError(RuntimeError):
     """More exposures failed than the recipe allows."""
 
 
+_SESSION: Any = Field(description="Store of the session: a folder, or `s3://bucket/prefix`.")
+_SOURCE: Any = Field(description="Folder with the movies or micrographs.")
+_RECIPE: Any = Field(description="Parameters of every stage.")
+"""Prefect shows these descriptions in the form of a deployment."""
+
+
 @flow(name="process_session", flow_run_name="{session_url}")
-def process_session(session_url: str, source: str, recipe: Recipe) -> list[StageReport]:
+def process_session(session_url: str = _SESSION, source: str = _SOURCE, recipe: Recipe = _RECIPE) -> list[StageReport]:
     """Process every exposure in the folder ``source`` into the store ``session_url``.
 
     Whatever the store has already, with the same parameters and inputs, is kept; so a flow that was interrupted is
     continued by running it again, and a changed parameter recomputes only what depends on it.
-
-    Parameters
-    ----------
-    session_url
-        Store of the session: a folder, or ``s3://bucket/prefix``.
-    source
-        Folder with the movies or micrographs.
-    recipe
-        Parameters of every stage.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prefect import flow
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from flows.process_session import accounted, merge_batches, solve
 from flows.recipe import Recipe
@@ -21,39 +21,43 @@ from tasks.records.session import StageReport
 from tasks.stores.ledger import Line, read_ledger
 from tasks.stores.session_store import SessionStore
 
+_SESSION: Any = Field(description="Store of the session: a folder, or `s3://bucket/prefix`.")
+_VERSION: Any = Field(
+    default="", description="Name of a version beside the session, a new one or one that exists; empty: the session."
+)
+_CHANGES: Any = Field(
+    default={},
+    description='Parameters of the recipe and their new values, for instance `{"refine_map.symmetry": "O"}`. The new '
+    "version pays only for what depends on them, and a table compares it with the others.",
+)
+_ONLY_FAILED: Any = Field(
+    default=False,
+    description="Try again what failed, and what depends on it; everything else is kept. Unreadable files and rejected "
+    "exposures did not fail.",
+)
+_SOURCE: Any = Field(
+    default="", description="Folder of the files, where files have to be read again; empty: where they came from."
+)
+"""Prefect shows these descriptions in the form of a deployment."""
+
 
 @flow(name="reprocess_session", flow_run_name="again {session_url}")
 def reprocess_session(
-    session_url: str,
-    version: str | None = None,
-    changes: dict[str, Any] | None = None,
-    only_failed: bool = False,
-    source: str | None = None,
+    session_url: str = _SESSION,
+    version: str = _VERSION,
+    changes: dict[str, Any] = _CHANGES,
+    only_failed: bool = _ONLY_FAILED,
+    source: str = _SOURCE,
 ) -> list[StageReport]:
-    """Process a session again with the recipe that is kept in its store.
+    """Process a session again with the recipe that is kept in its store; the parameters are described above.
 
-    With ``only_failed`` what failed is tried again, and what depends on it. With ``changes`` a new version is made
-    beside the session: it pays only for what depends on them, and a table compares the two. With neither, a session
-    that was interrupted is continued.
-
-    Parameters
-    ----------
-    session_url
-        Store of the session: a folder, or ``s3://bucket/prefix``.
-    version
-        Name of the version, a new one or one that exists; none for the session itself.
-    changes
-        Parameters of the recipe and their new values, for instance {"refine_map.symmetry": "O"}.
-    only_failed
-        Try failed items again and keep everything else. Unreadable files and rejected exposures did not fail.
-    source
-        Folder of the files, where files have to be read again; the one they came from when left out.
+    With neither changes nor ``only_failed``, a session that was interrupted is continued.
 
     Returns
     -------
     One report a stage.
     """
-    store, recipe = _version(session_url, version, changes or {}, only_failed)
+    store, recipe = _version(session_url, version, changes, only_failed)
     with sole_use(store.url, EXPOSURES, MAPS), accounted(store.url, recipe) as reports:
         lines = read_ledger(store).lines
         chosen = [line for line in lines if line.state == "failed"] if only_failed else lines
@@ -71,11 +75,11 @@ def reprocess_session(
 
 
 def _version(
-    session_url: str, version: str | None, changes: Mapping[str, Any], only_failed: bool
+    session_url: str, version: str, changes: Mapping[str, Any], only_failed: bool
 ) -> tuple[SessionStore, Recipe]:
     """The store to work in and its recipe; raises ValueError, before anything is written, where that makes no sense."""
     session = SessionStore.open(session_url)
-    if changes and version is None:
+    if changes and not version:
         raise ValueError(
             f"session {session.session.name}: changes are given, but no version; name one (for instance 'second'), so "
             "that the results there are stay beside it"
@@ -85,8 +89,8 @@ def _version(
             f"session {session.session.name}: only_failed keeps the recipe, and changes are given; leave one out"
         )
     store = session
-    is_new = version is not None and version not in session.versions()
-    if version is not None and not is_new:
+    is_new = bool(version) and version not in session.versions()
+    if version and not is_new:
         store = session.branch(version)
     recipe = changed_recipe(recall_recipe(store.url), changes)
     if is_new and not changes:
@@ -96,7 +100,7 @@ def _version(
             f"change, or name one that exists ({known})"
         )
     if is_new:
-        store = session.branch(str(version))
+        store = session.branch(version)
     remember_recipe(store.url, recipe)
     return store, recipe
 

@@ -10,11 +10,10 @@ import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.services import dask_address
-from flows.settings import Settings
+from flows.sole_use import EXPOSURES, sole_use
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.session_store import SessionStore
-from tasks.workers import Stage, connect, run_stage
+from tasks.workers import Stage, run_stage
 
 _LONGEST_WAIT_SECONDS = 120
 
@@ -51,5 +50,5 @@ def pass_gate(session_url: str, items: list[str], folder: str) -> StageReport:
 def gated(session_url: str, folder: str, n_items: int = 12) -> None:
     """Take the items through the gate in ``folder``."""
     SessionStore.create(session_url)
-    with connect(dask_address(Settings())):
+    with sole_use(session_url, EXPOSURES):
         pass_gate(session_url, [f"item-{i:02d}" for i in range(n_items)], folder)

@@ -1,0 +1,112 @@
+"""A headless Chromium that an operator's hand moves through the Prefect UI; waits on what is seen, never on time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+PATIENCE_SECONDS = 90
+CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1100",
+)  # fmt: skip
+
+
+class Browser:
+    """What an operator does: look, click, fill in."""
+
+    def __init__(self, driver: webdriver.Chrome, ui_url: str, pictures: Path) -> None:
+        self.driver, self._ui_url, self._pictures = driver, ui_url, pictures
+
+    def open(self, path: str) -> None:
+        self.driver.get(self._ui_url + path)
+
+    def text(self) -> str:
+        return self.driver.find_element(By.TAG_NAME, "body").text
+
+    def sees(self, *words: str) -> None:
+        """Wait until all of the words are on the page."""
+        self._until(lambda: all(word in self.text() for word in words), f"{words} on the page")
+
+    def click(self, label: str, within: str = "") -> None:
+        """Click the last button or link with this label."""
+        wanted = f"{within} button, {within} a, {within} [role=tab], {within} .p-tab"
+
+        def found() -> bool:
+            elements = self.driver.find_elements(By.CSS_SELECTOR, wanted)
+            shown = [e for e in elements if e.is_displayed() and e.is_enabled() and e.text.strip() == label]
+            if shown:
+                shown[-1].click()
+            return bool(shown)
+
+        self._until(found, f"{label!r} to click")
+
+    def fill(self, label: str, value: str) -> None:
+        """Type into the field under a label of a form."""
+        field = self._until(lambda: self._field(label), f"a field {label!r}")
+        field.clear()
+        field.send_keys(value)
+
+    def switch_on(self, label: str) -> None:
+        """Flip the switch under a label of a form."""
+
+        def flipped() -> bool:
+            path = f"//label[normalize-space(.)='{label}']/ancestor::*[.//input[@type='checkbox']][1]//input"
+            switches = self.driver.find_elements(By.XPATH, path)
+            if switches and not switches[0].is_selected():
+                self.driver.execute_script("arguments[0].click()", switches[0])
+            return bool(switches) and switches[0].is_selected()
+
+        self._until(flipped, f"a switch {label!r}")
+
+    def _field(self, label: str) -> WebElement | None:
+        path = (
+            f"//label[normalize-space(.)='{label}']/ancestor::*[.//textarea or .//input][1]"
+            "//*[self::textarea or self::input][not(@type='hidden')]"
+        )
+        found = [e for e in self.driver.find_elements(By.XPATH, path) if e.is_displayed()]
+        return found[0] if found else None
+
+    def picture(self, name: str) -> None:
+        """Keep what is seen as a PNG, to be looked at."""
+        self.driver.save_screenshot(str(self._pictures / f"{name}.png"))
+
+    def _until(self, condition: Callable[[], Any], what: str) -> Any:
+        def holds(_: webdriver.Chrome) -> Any:
+            try:
+                return condition()
+            except StaleElementReferenceException:  # the page was drawn anew in the meantime
+                return None
+
+        try:
+            return WebDriverWait(self.driver, PATIENCE_SECONDS, 0.2).until(holds)
+        except WebDriverException as error:
+            self.picture("failed")
+            raise AssertionError(
+                f"waited {PATIENCE_SECONDS} s for {what} at {self.driver.current_url}; the page says:\n{self.text()}"
+            ) from error
+
+
+@contextmanager
+def browser(ui_url: str, folder: Path) -> Iterator[Browser]:
+    """A browser with a profile of its own; pictures go to ``folder``."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*_FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    try:
+        yield Browser(driver, ui_url, folder)
+    finally:
+        driver.quit()
