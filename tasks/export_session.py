@@ -38,6 +38,7 @@ from tasks.stores.exposure_store import exposure as exposure_of
 from tasks.stores.exposure_store import exposure_ctf, micrograph
 from tasks.stores.location import Location, StoreError
 from tasks.stores.map_store import density_map, read_map
+from tasks.stores.optics_groups import optics_groups
 from tasks.stores.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
 
@@ -102,7 +103,8 @@ def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[_File]:
     accepted = [e for e in store.exposure_ids() if _is_accepted(store, e)]
     if not accepted and not list(_map_files(store)):
         raise StoreError(f"session {store.session.name}: nothing to export; run the first stages on it")
-    exposures = {e: exposure_of(store, e) for e in accepted}
+    numbers = optics_groups(store)
+    exposures = {e: _in_group(exposure_of(store, e), numbers) for e in accepted}
     if params.has_micrographs:
         for e, exposure in exposures.items():
             yield _File(f"micrographs/{file_name(e)}.mrc", partial(_write_micrograph, store, exposure))
@@ -124,6 +126,12 @@ def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[_File]:
         for name in store.names("particles"):
             if name != "zarr.json" and _is_done(store, f"particles/{name}") and with_stack:
                 yield _File(f"particles_{file_name(name)}.star", partial(_write_particle_star, store, name, exposures))
+
+
+def _in_group(exposure: Exposure, numbers: dict[str, int]) -> Exposure:
+    """The exposure with its optics group, where grouping has run."""
+    number = numbers.get(exposure.id)
+    return exposure if number is None else exposure.model_copy(update={"optics_group": number})
 
 
 def file_name(identifier: str) -> str:
@@ -253,6 +261,9 @@ def _write_particle_star(store: SessionStore, name: str, exposures: dict[str, Ex
                 f"optics group {exposure.optics_group}: exposure {exposure.id} has {group}, the others have "
                 f"{groups[exposure.optics_group]}; give exposures with other optics or boxes another optics group"
             )
+    if used:  # as the micrographs have it now; the set may be older than the last grouping
+        own = [exposures[e].optics_group if e in exposures else 0 for e in particles.exposure_ids]
+        particles = particles.with_columns(optics_group=np.array(own)[particles["exposure"]])
     if "coordinate_px" in particles:
         # shifts count from the pixel that the window was cut around, and RELION cuts at whole pixels, rounded down
         particles = particles.with_columns(coordinate_px=np.round(particles["coordinate_px"]))

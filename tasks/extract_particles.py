@@ -27,6 +27,7 @@ from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, fingerprint
 from tasks.stores.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
 from tasks.stores.location import StoreError
+from tasks.stores.optics_groups import digest_of, optics_groups
 from tasks.stores.particle_store import read_particles, write_particles
 from tasks.stores.session_store import SessionStore
 from tasks.workers import SkipItem, Stage, device, run_stage
@@ -69,7 +70,8 @@ def extract_particles(session_url: str, exposure_ids: list[str], params: Extract
     """The particle stack of every picked exposure, then the table ``particles/extracted`` of the whole session.
 
     The table covers every exposure of the session that has a current stack, those of other batches included, in
-    order of id, and is written anew only when one of them changed. Memory: the micrograph, 128 windows three times
+    order of id, and is written anew only when one of them or its optics group changed; the stacks know nothing of
+    groups, which are told from the whole session. Memory: the micrograph, 128 windows three times
     over, and the stack in half precision.
     """
     report = run_stage(session_url, STAGE, exposure_ids, params)
@@ -188,13 +190,16 @@ def _columns(item: str, record: Exposure, fit: ExposureCtf, coordinate: Tensor, 
 
 def _write_table(store: SessionStore, params: ExtractParticlesParams) -> None:
     product = store.product(TABLE)
-    inputs = dict(_current(store, store.exposure_ids(), params))
+    stacks = dict(_current(store, store.exposure_ids(), params))
+    numbers = optics_groups(store)
+    groups = digest_of(numbers, (address.split("/")[1] for address in stacks))
+    inputs = stacks | ({"optics_groups": groups} if groups else {})
     if product.is_current(fingerprint(STAGE.name, _VERSION, params, inputs)):
         return
-    if not inputs:
+    if not stacks:
         product.put_outcome("skipped", "no exposure has particles", STAGE.name, _VERSION, params, inputs)
         return
-    readers = [store.product(address).read() for address in inputs]
+    readers = [store.product(address).read() for address in stacks]
     sampling = {(float(r.attributes["pixel_size_angstrom"]), int(r.attributes["box_size_px"])) for r in readers}
     if len(sampling) > 1:
         found = ", ".join(f"{side} px of {size:.4g} Å" for size, side in sorted(sampling))
@@ -204,6 +209,9 @@ def _write_table(store: SessionStore, params: ExtractParticlesParams) -> None:
             "of their own"
         )
     particles = concatenate([read_particles(reader) for reader in readers])
+    if groups:
+        own = [exposure(store, e).optics_group if e not in numbers else numbers[e] for e in particles.exposure_ids]
+        particles = particles.with_columns(optics_group=np.array(own)[particles["exposure"]])
     ((pixel_size, box),) = sampling
     with product.write(STAGE.name, _VERSION, params, inputs) as attempt:
         write_particles(attempt, particles)

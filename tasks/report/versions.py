@@ -151,6 +151,8 @@ def _sets(stores: list[SessionStore]) -> Iterator[FigureRow]:
 def _is_of_its_inputs(store: SessionStore, record: Record) -> bool:
     """Whether a product of the session was made of what is there now; that of a parent may be of something else."""
     for address, expected in record.inputs.items():
+        if "/" not in address:  # no product, but what was read of one, or a file
+            continue
         source = store.product(address).record()
         if source is None or source.fingerprint != expected:
             return False

@@ -128,8 +128,21 @@ LAYOUT: tuple[ArraySpec, ...] = (
               "Å", "sharpen_map", is_sharded=True),
     ArraySpec("maps/<name>", "fsc_curves", ("curve", "shell"), ("float32",), (None, None),
               "rows: frequency 1/Å, unmasked, masked, phase-randomised masked, corrected", "refine_map"),
+    ArraySpec("session/resolution_forecast", "points", ("point", "column"), ("float64",), (None, None),
+              "columns: particles, resolution Å, error of 1/resolution 1/Å; from the refined map's subsets",
+              "forecast_resolution"),
+    ArraySpec("session/resolution_forecast", "curve", ("point", "column"), ("float64",), (None, None),
+              "columns: particles, resolution Å: expected, and the ends of its 90 % interval", "forecast_resolution"),
+    ArraySpec("session/optics_groups", "shift", ("exposure", "beam_yx_image_yx"), ("float64",), (None, None),
+              "the microscope's own; not a number where it is unknown", "group_optics"),
+    ArraySpec("session/optics_groups", "acquired_s", ("exposure",), ("float64",), (None,),
+              "s by the microscope's clock, infinite where unknown", "group_optics"),
+    ArraySpec("session/optics_groups", "cell", ("exposure",), ("int32",), (None,),
+              "optics and acquisition area, index into the attribute cells", "group_optics"),
+    ArraySpec("session/optics_groups", "optics_group", ("exposure",), ("int32",), (None,),
+              "0 while it cannot be told; then it counts as the first of its cell", "group_optics"),
     ArraySpec("scratch/<stage>/<fingerprint>/<name>", "<any>", ("...",), (), (None,),
-              "sums of one iteration", "build_initial_map, classify_2d, refine_map"),
+              "sums of one iteration", "build_initial_map, classify_2d, forecast_resolution, refine_map"),
 )
 # fmt: on
 
