@@ -14,6 +14,7 @@ from tasks.correct_motion import CorrectMotionParams
 from tasks.curate_exposures import CurateExposuresParams
 from tasks.estimate_ctf import EstimateCtfParams
 from tasks.extract_particles import ExtractParticlesParams
+from tasks.group_optics import GroupOpticsParams
 from tasks.import_session import ImportSessionParams
 from tasks.pick_particles import PickParticlesParams
 from tasks.records.session import StageParams
@@ -31,6 +32,7 @@ class Recipe(StageParams):
     correct_motion: CorrectMotionParams = CorrectMotionParams()
     estimate_ctf: EstimateCtfParams = EstimateCtfParams()
     curate_exposures: CurateExposuresParams = CurateExposuresParams()
+    group_optics: GroupOpticsParams = GroupOpticsParams()
     pick_particles: PickParticlesParams
     extract_particles: ExtractParticlesParams
     classify_2d: Classify2dParams
