@@ -1,10 +1,14 @@
 """Items on labelled workers: kept, failed and skipped ones, and the guard."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -13,7 +17,7 @@ from tasks import workers as tasks_workers
 from tasks.formats import FormatError
 from tasks.records.session import StageParams
 from tasks.stores.ledger import read_ledger
-from tasks.workers import NoWorkerError, SkipItem, Stage, connect, require_workers, run_stage
+from tasks.workers import NoWorkerError, SkipItem, Stage, connect, require_workers, run_items, run_stage
 
 
 class ScaleParams(StageParams):
@@ -117,8 +121,8 @@ def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
 def test_what_a_flow_left_behind_is_waited_for_and_not_computed_twice(store):
     with LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=":0") as cluster:
         with Client(cluster.scheduler_address, set_as_default=False) as ended:
-            arguments = (tasks_workers._make_product, "import_session", ("s",), "a", store.url, SLOW, ScaleParams())
-            orphan = ended.submit(tasks_workers._run_registered, *arguments)
+            arguments = (tasks_workers._make_product, "import_session", ("s",), ["a"], store.url, SLOW, ScaleParams())
+            orphan = ended.submit(tasks_workers._run_group, *arguments)
             while not any(ended.run(tasks_workers._executing, ("s",)).values()):
                 time.sleep(0.01)
             del orphan
@@ -126,3 +130,39 @@ def test_what_a_flow_left_behind_is_waited_for_and_not_computed_twice(store):
             report = run_stage(store.url, SLOW, ["a"], ScaleParams())
     assert report.kept == ["a"]
     assert len(store.exposure_product("a", "import_session").attempts()) == 1
+
+
+def _record_call(item, folder):
+    (Path(folder) / f"{item}-{time.time_ns()}").touch()
+    if item == 13:
+        raise ValueError("unlucky")
+    return item * item
+
+
+def _kill_worker_once(item, folder):
+    seen = len(list(Path(folder).glob(f"{item}-*")))
+    result = _record_call(item, folder)
+    if item == 40 and not seen:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == 41:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+
+def test_quick_items_go_in_groups_and_each_has_its_own_outcome(workers, tmp_path):
+    found = dict(run_items(_record_call, list(range(200)), str(tmp_path), label="CPU", name="quick"))
+    assert {item: result for item, result in found.items() if item != 13} == {i: i * i for i in range(200) if i != 13}
+    assert "quick 13: ValueError: unlucky" in str(found[13])
+    assert len(list(tmp_path.iterdir())) == 200
+
+
+def test_of_a_group_whose_worker_is_killed_only_the_item_that_kills_it_fails(tmp_path):
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=1, threads_per_worker=1, resources={"CPU": 1}, dashboard_address=":0") as cluster,
+        connect(cluster.scheduler_address, patience_seconds=60),
+    ):
+        found = dict(run_items(_kill_worker_once, list(range(80)), str(tmp_path), label="CPU", name="deadly"))
+    assert {item for item, result in found.items() if result != item * item} == {13, 41}
+    assert "ran out of memory" in str(found[41])
+    assert len(list(tmp_path.glob("40-*"))) >= 2
