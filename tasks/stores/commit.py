@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ from tasks.records.retention import Expiry
 from tasks.records.secrets import redacted
 from tasks.stores.layout import creation_options, spec_of
 from tasks.stores.location import Location, StoreError, StoreWriteError
+
+_EMPTY_GROUP = b'{"attributes": {}, "zarr_format": 3, "node_type": "group"}'
 
 Figure = float | int | str | bool | None
 State = Literal["done", "failed", "skipped", "quarantined"]
@@ -80,6 +82,7 @@ def fingerprint(stage: str, stage_version: int, params: BaseModel, inputs: Mappi
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=1)
 def software_version() -> str:
     try:
         return f"vitriflow {version('vitriflow')}"
@@ -97,15 +100,27 @@ _SOURCE_HINT = {"import_session": " from the folder that still has its files"}
 class Attempt:
     """A product being written; becomes readable when its ``with`` block ends without an error."""
 
-    def __init__(self, product: str, group: zarr.Group) -> None:
+    def __init__(self, product: str, location: Location) -> None:
         self._product = product
-        self._group = group
+        self._location = location
+        self._opened: zarr.Group | None = None
         self.figures: dict[str, Figure] = {}
         self.details: dict[str, Any] = {}
         self.cpu_seconds = 0.0
         """Of this thread, spent on the product before the block."""
         self.record: Record | None = None
         """The commit record, once the block has ended."""
+
+    @property
+    def _group(self) -> zarr.Group:
+        if self._opened is None:
+            self._opened = zarr.open_group(self._location.zarr_store(), mode="w", zarr_format=3)
+        return self._opened
+
+    def close(self) -> None:
+        """Give a product without arrays its group; many have none, and Zarr's way to make one is ten times slower."""
+        if self._opened is None:
+            (self._location / "zarr.json").write_bytes(_EMPTY_GROUP)
 
     def write(self, name: str, values: NDArray) -> None:
         """Write a whole array in one assignment; layout, codec and unit come from the layout table."""
@@ -261,8 +276,9 @@ class Product:
         location = self._location / "attempts" / name
         try:
             started = time.thread_time()
-            attempt = Attempt(self.address, zarr.open_group(location.zarr_store(), mode="w", zarr_format=3))
+            attempt = Attempt(self.address, location)
             yield attempt
+            attempt.close()
             n_files, n_bytes, digest = _digest(location.file_sizes())
         except OSError as error:
             location.remove()
