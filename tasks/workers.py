@@ -363,7 +363,7 @@ def _growing_window(client: Client, label: Label) -> Callable[[], int]:
 
 def _finish_started(client: Client, futures: list[Future]) -> None:
     """Withdraw the items that no worker has begun, and give the others a while."""
-    begun = {key for calls in client.call_stack(futures).values() for key in calls} if futures else set()
+    begun = {key for calls in client.call_stack().values() for key in calls}
     client.cancel([future for future in futures if future.key not in begun])
     with suppress(TimeoutError):
         wait([future for future in futures if future.key in begun], timeout=_SECONDS_TO_FINISH)

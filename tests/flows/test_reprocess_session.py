@@ -16,7 +16,7 @@ from tasks.stores.session_store import SessionStore
 from tasks.workers import connect
 from tests.truth.tiny_session import TINY, tiny_recipe
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_only_what_failed_is_tried_again(session):
         ({"version": "x", "changes": {"refine_map.symetry": "C2"}}, "did you mean refine_map.symmetry"),
         ({"version": "x", "changes": {"refine_map.symmetry": "Q9"}}, "refine_map.symmetry"),
         ({"version": "x", "changes": {"refine_map.symmetry": "C2"}, "only_failed": True}, "leave one out"),
-        ({"version": "never made"}, "would be new, and no changes are given"),
+        ({"version": "never-made"}, "would be new, and no changes are given"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words_and_nothing_is_written(session, arguments, words):

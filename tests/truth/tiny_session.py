@@ -35,6 +35,7 @@ def tiny_recipe(folder: Path) -> Recipe:
             "build_initial_map.n_final_iterations": "1",
             "refine_map.max_iterations": "2",
             "curate_exposures.max_fit_resolution_angstrom": "100",
+            "report_session.max_exposures": "1",
             "curate_exposures.max_motion_angstrom": "1000",
             **{f"{stage}.diameter_angstrom": _DIAMETER for stage in stages},
         },
