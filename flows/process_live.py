@@ -17,6 +17,7 @@ from tasks.correct_motion import correct_motion
 from tasks.curate_exposures import curate_exposures
 from tasks.estimate_ctf import estimate_ctf
 from tasks.extract_particles import extract_particles
+from tasks.group_optics import group_optics
 from tasks.import_session import import_session
 from tasks.orders import Orders
 from tasks.pick_particles import pick_particles
@@ -42,6 +43,17 @@ def process_live(
     what has gathered, and ends when there is nothing new for ``idle_seconds``, or at the first pause after
     ``max_seconds``. Two waves of one session never run at once: the second waits for a moment and leaves, since the
     first takes what it would have taken. A wave that dies loses nothing: the next one continues.
+
+    Parameters
+    ----------
+    session_url
+        Store of the session: a folder, or ``s3://bucket/prefix``.
+    recipe
+        Parameters of every stage; those that are kept with the session when left out.
+    idle_seconds
+        The wave ends when nothing has arrived for so long.
+    max_seconds
+        The wave ends at the first pause after this time.
     """
     source = source_folder(SessionStore.open(session_url))
     chosen = _with_source(recipe or recall_recipe(session_url), source)
@@ -105,6 +117,7 @@ def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe
         correct_motion.fn(session_url, exposures, recipe.correct_motion),
         estimate_ctf.fn(session_url, exposures, recipe.estimate_ctf),
         curate_exposures.fn(session_url, exposures, recipe.curate_exposures),
+        group_optics.fn(session_url, exposures, recipe.group_optics),
         pick_particles.fn(session_url, exposures, recipe.pick_particles),
         extract_particles.fn(session_url, exposures, recipe.extract_particles),
     ]

@@ -28,6 +28,15 @@ def sweep_sessions(
     """Sweep every session below ``store_root``, or the one that it is; without a policy by ``retention.yaml``.
 
     A session that cannot be swept does not stop the others; the flow fails at its end and names it.
+
+    Parameters
+    ----------
+    store_root
+        A session's store, or the folder or s3:// prefix that holds many.
+    policy
+        How long each class of products is kept.
+    is_dry_run
+        Only say what would go, and how many bytes that is.
     """
     chosen = policy or read_policy(POLICY)
     reports, failed = [], {}

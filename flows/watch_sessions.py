@@ -54,8 +54,16 @@ def watch_sessions(
         Folders below which microscopes make a folder a session.
     stores
         Folder or s3:// prefix for the sessions' stores.
-    recipe, changes
-        Of sessions that begin now; one that has begun keeps its recipe.
+    recipe
+        YAML file, or the name of a recipe of the project, for sessions that begin now; others keep theirs.
+    changes
+        Parameters that differ from that recipe, for instance {"refine_map.symmetry": "O"}.
+    scan
+        When a file counts as complete.
+    seconds
+        How long this run watches.
+    poll_seconds
+        Between two scans.
     processing
         ``deployment`` starts waves on the work pool's queue for live sessions, ``here`` runs them in this process.
 
