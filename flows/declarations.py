@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from griffe import Docstring, DocstringSectionKind, Parser
 from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule, IntervalSchedule
@@ -186,13 +186,18 @@ def parameter_form(flow: Flow[Any, Any]) -> dict[str, Any]:
 
 
 def _parameter_docstrings(text: str) -> dict[str, str]:
-    sections = Docstring(text).parse(Parser.numpy)
-    return {
-        parameter.name: parameter.description
-        for section in sections
-        if section.kind is DocstringSectionKind.parameters
-        for parameter in section.value
-    }
+    """Name -> description, of the section *Parameters* of a docstring in numpy's style; Prefect reads only Google's."""
+    _, _, section = inspect.cleandoc(text).partition("\nParameters\n----------\n")
+    found: dict[str, list[str]] = {}
+    lines = section.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""]):
+        if following.startswith("---"):
+            break
+        if line.startswith(" ") and found:
+            found[list(found)[-1]].append(line.strip())
+        elif line.strip():
+            found[line.strip()] = []
+    return {name: " ".join(words) for name, words in found.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyOp
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound
+from prefect.utilities.schema_tools import validate
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict
 
@@ -238,6 +239,9 @@ def _remove_alarm(client: SyncPrefectClient, settings: Settings) -> list[Change]
 def _install_deployment(client: SyncPrefectClient, declared: DeploymentDeclaration) -> Change:
     flow = declared.flow()
     name = f"{flow.name}/{declared.name}"
+    parameters = declared.filled_parameters()
+    form = parameter_form(flow)
+    _check_schedules(declared, parameters, form)
     limit = declared.concurrency_limit
     options = None
     if isinstance(limit, ConcurrencyLimitConfig):
@@ -249,8 +253,8 @@ def _install_deployment(client: SyncPrefectClient, declared: DeploymentDeclarati
         "description": declared.description,
         "entrypoint": declared.entrypoint,
         "tags": sorted({*declared.tags, OURS}),
-        "parameters": declared.filled_parameters(),
-        "parameter_openapi_schema": parameter_form(flow),
+        "parameters": parameters,
+        "parameter_openapi_schema": form,
         "enforce_parameter_schema": declared.enforce_parameter_schema,
         "work_pool_name": declared.work_pool.name,
         "work_queue_name": declared.work_pool.work_queue_name,
@@ -271,6 +275,18 @@ def _install_deployment(client: SyncPrefectClient, declared: DeploymentDeclarati
         flow_id = client.create_flow(flow)
         client.create_deployment(flow_id, declared.name, schedules=schedules, **wanted)
     return _changed("deployment", name, different, is_new=found is None)
+
+
+def _check_schedules(declared: DeploymentDeclaration, parameters: dict[str, Any], form: dict[str, Any]) -> None:
+    """A schedule that is on needs every parameter; without one a person fills in the form."""
+    for schedule in declared.schedules:
+        errors = validate(parameters | schedule.parameters, form, raise_on_error=False) if schedule.active else []
+        if errors:
+            found = "; ".join(error.message for error in errors)
+            raise ValueError(
+                f"deployment {declared.name}: its schedule is active, but its parameters do not suffice: {found}; give "
+                "them in the facility's file (VITRIFLOW_FACILITY), or set the schedule to active: false"
+            )
 
 
 def _different_deployment(
@@ -328,10 +344,10 @@ def _install_automation(client: SyncPrefectClient, wanted: AutomationCore, exist
     if found is None:
         client.create_automation(wanted)
         return Change(kind="automation", name=wanted.name, outcome="created")
-    different = _different(
-        wanted.model_dump(mode="json", exclude={"name", "enabled", "owner_resource"}),
-        found,
-    )
+    # not as JSON: its lists have what is a set in any order
+    has = found.model_dump()
+    told = wanted.model_dump(exclude={"name", "enabled", "owner_resource"})
+    different = [key for key, value in told.items() if value != has[key]]
     if different:
         client.update_automation(found.id, wanted.model_copy(update={"enabled": found.enabled}))
     return _changed("automation", wanted.name, different)

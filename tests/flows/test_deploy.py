@@ -42,6 +42,20 @@ def test_the_entrypoint_imports_and_the_parameters_are_of_its_flow(deployment):
     assert errors == []
 
 
+@pytest.mark.parametrize("deployment", DECLARED.deployments, ids=lambda d: d.name)
+def test_every_parameter_of_a_deployment_is_described(deployment):
+    form = parameter_form(deployment.flow())
+    assert [name for name, about in form["properties"].items() if not about.get("description")] == []
+
+
+def test_the_example_of_a_facility_gives_every_schedule_what_it_needs():
+    example = read_declarations(DEPLOYMENTS, DEPLOYMENTS / "facility.example.yaml")
+    scheduled = [d for d in example.deployments if any(schedule.active for schedule in d.schedules)]
+    assert [d.name for d in scheduled] == ["watch-sessions", "sweep-sessions"]
+    for deployment in scheduled:
+        deployment.flow().validate_parameters(deployment.filled_parameters())
+
+
 def test_every_deployment_has_a_pool_and_a_queue():
     queues = {pool.name: {queue.name for queue in pool.queues} for pool in DECLARED.work_pools}
     for deployment in DECLARED.deployments:
@@ -90,7 +104,7 @@ def test_the_form_of_a_session_says_what_everything_means():
     assert importing["kind"]["enum"] == ["movies", "micrographs"]
     assert importing["kind"]["default"] == "movies"
     assert importing["voltage_kv"]["title"] == "Voltage (kV)"
-    assert (importing["voltage_kv"]["minimum"], importing["voltage_kv"]["maximum"]) == (20, 1500)
+    assert (importing["amplitude_contrast"]["minimum"], importing["amplitude_contrast"]["maximum"]) == (0, 1)
     assert "physical pixel" in importing["pixel_size_angstrom"]["description"]
 
 
@@ -142,9 +156,22 @@ def everything(client: SyncPrefectClient) -> dict[str, Any]:
         found[f"queues of {pool['name']}"] = response.json()
     hidden = {kind: VOLATILE | ({"updated"} if kind.startswith(FOREMAN) else set()) for kind in found}
     return {
-        kind: {item["id"]: {key: value for key, value in item.items() if key not in hidden[kind]} for item in items}
+        kind: {
+            item["id"]: {key: in_order(value) for key, value in item.items() if key not in hidden[kind]}
+            for item in items
+        }
         for kind, items in found.items()
     }
+
+
+def in_order(value: Any) -> Any:
+    """The server tells sets of names as lists in any order."""
+    if isinstance(value, dict):
+        return {key: in_order(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        inner = [in_order(item) for item in value]
+        return sorted(inner) if all(isinstance(item, str) for item in inner) else inner
+    return value
 
 
 def by_name(changes: list[Change]) -> dict[str, str]:
@@ -187,7 +214,9 @@ def test_a_changed_file_updates_in_place_and_leaves_the_foreign_alone(installed,
     changed = {
         "work_pools": [{"name": "vitriflow-gpu", "concurrency_limit": 5}],
         "global_limits": [{"name": "gpu-slots", "limit": 3}],
-        "deployments": [{"name": "process", "schedules": [{"cron": "0 3 * * *"}], "concurrency_limit": 2}],
+        "deployments": [
+            {"name": "process", "schedules": [{"cron": "0 3 * * *", "active": False}], "concurrency_limit": 2}
+        ],
         "automations": [{"name": "disk low", "description": "Changed."}],
     }
     facility.write_text(yaml.safe_dump(changed))
@@ -219,6 +248,16 @@ def test_a_changed_file_updates_in_place_and_leaves_the_foreign_alone(installed,
     deploy(DECLARED, Settings())
     assert by_name(deploy(DECLARED, Settings())).keys() == by_name(installed).keys()
     assert ours(client) == {a.name for a in DECLARED.automations}
+
+
+@pytest.mark.server
+def test_an_active_schedule_without_its_parameters_is_refused(installed, client):
+    watch = next(d for d in DECLARED.deployments if d.name == "watch-sessions")
+    active = watch.model_copy(update={"schedules": [s.model_copy(update={"active": True}) for s in watch.schedules]})
+    before = everything(client)
+    with pytest.raises(ValueError, match=r"watch-sessions: its schedule is active.*'roots' is a required property"):
+        deploy(Declarations(deployments=[active]), Settings())
+    assert everything(client) == before
 
 
 @pytest.mark.server
