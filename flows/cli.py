@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_CLIENT_RETRY_EXTRA_CODES,
@@ -36,7 +37,7 @@ from flows.watch_sessions import watch_sessions
 from tasks.export_session import ExportError, ExportSessionParams, export_session
 from tasks.records.comparison import Comparison
 from tasks.records.retention import PRODUCT_CLASSES, SweepReport, SweptItem
-from tasks.records.secrets import SecretError, redacted
+from tasks.records.secrets import SecretError, redacted, refuse_secrets
 from tasks.records.session import StageReport
 from tasks.report.versions import version_table
 from tasks.scan_folders import ScanFoldersParams
@@ -324,6 +325,7 @@ def compare(session: Annotated[str, typer.Argument(help="Store of the session, o
 def running_services() -> Iterator[Services]:
     """The services, and a process whose flows report to them."""
     found = services.up(Settings())
+    services.require_login(found)
     changed: dict[Any, Any] = {
         PREFECT_API_URL: found.prefect_api_url,
         PREFECT_UI_URL: found.prefect_ui_url,
@@ -332,6 +334,8 @@ def running_services() -> Iterator[Services]:
         PREFECT_CLIENT_MAX_RETRIES: services.CLIENT_ENVIRONMENT["PREFECT_CLIENT_MAX_RETRIES"],
         PREFECT_LOGGING_EXTRA_LOGGERS: ["tasks", "flows"],
     }
+    for words in services.login().values():
+        changed[PREFECT_API_AUTH_STRING] = words
     with temporary_settings(changed):
         yield found
 

@@ -6,7 +6,9 @@ are the same programs a facility runs elsewhere; only the addresses differ.
 
 from __future__ import annotations
 
+import base64
 import json
+import logging
 import os
 import signal
 import socket
@@ -24,7 +26,9 @@ from distributed import Client
 from pydantic import BaseModel
 
 from flows.settings import Settings
-from tasks.records.secrets import redacted
+from tasks.records.secrets import redacted, refuse_secrets
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_SECONDS = 180
 
@@ -105,6 +109,7 @@ def running(settings: Settings) -> Services | None:
 
 def up(settings: Settings) -> Services:
     """Start what is not given in the settings; returns the running services where they run already."""
+    refuse_secrets(settings.prefect_api_url, "PREFECT_API_URL")
     found = running(settings)
     if found is not None:
         return found
@@ -136,6 +141,30 @@ def dask_address(settings: Settings) -> str:
     if found is None:
         raise ServiceError("no Dask scheduler is known; run `vitriflow up`, or set VITRIFLOW_DASK_ADDRESS")
     return found.dask_address
+
+
+def login() -> dict[str, str]:
+    """Login of this process's clients at the server: PREFECT_API_AUTH_STRING, or the one that the server is given."""
+    words = os.environ.get("PREFECT_API_AUTH_STRING") or os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
+    return {"PREFECT_API_AUTH_STRING": words} if words else {}
+
+
+def require_login(services: Services) -> None:
+    """Raise ServiceError where the Prefect server asks for a login that this process does not have."""
+    request = urllib.request.Request(f"{services.prefect_api_url}/admin/version")
+    for words in login().values():
+        request.add_header("Authorization", f"Basic {base64.b64encode(words.encode()).decode()}")
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            has = "another one than PREFECT_API_AUTH_STRING" if login() else "a login"
+            raise ServiceError(
+                f"the Prefect server at {services.prefect_api_url} wants {has}; set PREFECT_API_AUTH_STRING to the "
+                "user:password that the server was started with"
+            ) from error
+    except (urllib.error.URLError, OSError) as error:
+        logger.warning("the Prefect server at %s does not answer: %s", services.prefect_api_url, error)
 
 
 def down(settings: Settings) -> int:
@@ -230,7 +259,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **login(), **environment},
             start_new_session=True,
             # a shell in the background hands down an ignored SIGINT, and Prefect ends by it
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
