@@ -120,7 +120,7 @@ class Attempt:
     def close(self) -> None:
         """Give a product without arrays its group; many have none, and Zarr's way to make one is ten times slower."""
         if self._opened is None:
-            (self._location / "zarr.json").write_bytes(_EMPTY_GROUP)
+            (self._location / "zarr.json").write_bytes(_EMPTY_GROUP, is_durable=False)
 
     def write(self, name: str, values: NDArray) -> None:
         """Write a whole array in one assignment; layout, codec and unit come from the layout table."""

@@ -98,8 +98,11 @@ class Location:
         except OSError as error:
             raise _unreadable(self.url, error) from error
 
-    def write_bytes(self, content: bytes) -> None:
-        """Put a whole file here in one step: readers see the old content or the new, never a part."""
+    def write_bytes(self, content: bytes, is_durable: bool = True) -> None:
+        """Put a whole file here in one step: readers see the old content or the new, never a part.
+
+        A durable one outlives a loss of power; what a later commit record vouches for needs not be.
+        """
         try:
             if self.is_local:
                 path = Path(self.url)
@@ -108,8 +111,9 @@ class Location:
                 try:
                     with open(partial, "wb") as file:
                         file.write(content)
-                        file.flush()
-                        os.fsync(file.fileno())
+                        if is_durable:
+                            file.flush()
+                            os.fsync(file.fileno())
                         follow_folder(partial, path.parent)
                     partial.replace(path)
                 finally:
