@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -134,13 +133,7 @@ def import_session(
         todo = [Work(file, index.known_hash(file)) for file in found if file.path not in settled]
         logger.info("%s: %d files of %s, %d to look into", STAGE, len(found), folder, len(todo))
         ledger = FileLedger(store, records, index, settled, rules.params_without_metadata)
-        lines: list[Line] = []
-        odd: list[str] = []
-        imports = _import_files(store, todo, rules)
-        while imported := list(islice(imports, _FILES_AT_ONCE)):
-            lines += ledger.enter(imported)
-            odd += [what for one in imported if one.record is not None and (what := _contradiction(one.record))]
-        lines += ledger.finish()
+        lines, odd = _entered(ledger, _import_files(store, todo, rules))
     lines += [Line(path, one.exposure_id, one.state, one.reason) for path, one in settled.items()]
     for line in sorted(lines):
         line.add_to(report)
@@ -151,6 +144,24 @@ def import_session(
         STAGE, len(report.done), len(report.kept), len(report.failed), len(report.skipped), report.cpu_seconds,
     )  # fmt: skip
     return report
+
+
+def _entered(ledger: FileLedger, imports: Iterator[ImportedFile]) -> tuple[list[Line], list[str]]:
+    """Lines of the ledger, and what is odd about done files; an import that is stopped enters what it has."""
+    lines: list[Line] = []
+    odd: list[str] = []
+    batch: list[ImportedFile] = []
+    try:
+        for one in imports:
+            batch.append(one)
+            odd += [what for record in [one.record] if record is not None and (what := _contradiction(record))]
+            if len(batch) == _FILES_AT_ONCE:
+                lines += ledger.enter(batch)
+                batch = []
+    finally:
+        lines += ledger.enter(batch)
+        lines += ledger.finish()
+    return lines, odd
 
 
 def _with_absolute_references(params: ImportSessionParams, folder: Path) -> ImportSessionParams:
