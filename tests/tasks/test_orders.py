@@ -31,7 +31,7 @@ def test_outside_of_a_flow_run_there_are_no_orders():
 def test_after_suspension_no_further_item_is_started(workers, run):
     started = []
     with pytest.raises(Pause):
-        for item, _ in run_items(_name, list(range(50)), label="CPU", name="named", window=1):
+        for item, _ in run_items(_name, list(range(50)), label="CPU", name="named", window=1, advance=int):
             started.append(item)
             if len(started) == 3:
                 run.flow_run_suspension_request.mark_requested(State(type=StateType.PAUSED, name="Suspended"))
@@ -39,4 +39,6 @@ def test_after_suspension_no_further_item_is_started(workers, run):
 
 
 def test_a_run_without_orders_goes_through_all_items(workers, run):
-    assert sorted(item for item, _ in run_items(_name, list(range(5)), label="CPU", name="named")) == list(range(5))
+    assert sorted(item for item, _ in run_items(_name, list(range(5)), label="CPU", name="named", advance=int)) == list(
+        range(5)
+    )
