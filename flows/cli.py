@@ -43,6 +43,7 @@ from tasks.report.versions import version_table
 from tasks.scan_folders import ScanFoldersParams
 from tasks.simulate_session import SimulateSessionParams
 from tasks.stores import ledger
+from tasks.stores.file_index import FileIndex
 from tasks.stores.lease import LeaseHeldError
 from tasks.stores.location import Location, StoreError
 from tasks.stores.retention import expired_products
@@ -232,6 +233,7 @@ def status(
     with _readable_errors():
         if rebuild:
             ledger.rebuild(SessionStore.open(session))
+            FileIndex(SessionStore.open(session)).clear()  # the next import makes it from the records
         _show_status(session)
 
 
