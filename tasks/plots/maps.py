@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -138,4 +140,75 @@ def local_resolution_histogram(
     plot.set_xlabel("local resolution / Å")
     plot.set_ylabel("voxels in the mask / %")
     plot.legend()
+    return figure
+
+
+@in_style
+def resolution_forecast(
+    points: NDArray,
+    curve: NDArray,
+    history: Sequence[tuple[float, float]],
+    limit_angstrom: float,
+    goal_angstrom: float | None = None,
+    particles_per_exposure: float | None = None,
+    reason: str | None = None,
+) -> Figure:
+    """Resolution against the number of particles, on the axes in which the B-factor makes it nearly a line.
+
+    Parameters
+    ----------
+    points
+        (point, 3) particles, resolution in Å, standard deviation of 1 / resolution: parts of the last refinement.
+    curve
+        (point, 4) particles, resolution that is expected, and the ends of its interval; empty without evidence.
+    history
+        Particles and resolution of earlier refinements.
+    reason
+        Why there is no curve.
+    """
+    figure, axes = figure_with_axes(5.2, 3.6)
+    plot = axes[0, 0]
+    if not len(points) and not len(history):
+        say_empty(plot, reason or "no resolution is known yet")
+        return figure
+    resolutions = [*points[:, 1], *(d for _, d in history)]
+    if len(curve):
+        plot.fill_between(
+            curve[:, 0], curve[:, 2] ** -2.0, curve[:, 3] ** -2.0, color=BLUE, alpha=0.18, linewidth=0, label="90 %"
+        )
+        plot.plot(curve[:, 0], curve[:, 1] ** -2.0, color=BLUE, label="expected")
+        resolutions += curve[:, 2].tolist()
+    if len(points):
+        squared = points[:, 1] ** -2.0
+        plot.errorbar(
+            points[:, 0], squared, yerr=2 * points[:, 2] / points[:, 1], fmt="o", color=INK, markersize=4.5,
+            linewidth=1, label="parts of the last refinement",
+        )  # fmt: skip
+    if history:
+        plot.plot(
+            [n for n, _ in history], [d**-2.0 for _, d in history], "D", color=ORANGE, markersize=4.5,
+            label="earlier refinements",
+        )  # fmt: skip
+    plot.axhline(limit_angstrom**-2.0, color=GREY, linestyle="--", linewidth=0.9)
+    if goal_angstrom:
+        plot.axhline(goal_angstrom**-2.0, color=GREEN, linewidth=1, label=f"goal, {goal_angstrom:g} Å")
+    plot.set_xscale("log")
+    finest = max(min(resolutions), limit_angstrom)
+    coarsest = max(resolutions)
+    plot.set_ylim(0.6 * coarsest**-2.0, 1.12 * max(finest, limit_angstrom) ** -2.0)
+    ticks = (20, 15, 12, 10, 8, 7, 6, 5, 4.5, 4, 3.5, 3, 2.7, 2.4, 2.2, 2, 1.8, 1.6, 1.4, 1.2, 1)
+    low, high = plot.get_ylim()
+    shown = [d for d in ticks if low <= d**-2.0 <= high]
+    plot.set_yticks([d**-2.0 for d in shown], [f"{d:g}" for d in shown])
+    plot.set_xlabel("particles")
+    plot.set_ylabel("resolution / Å")
+    plot.legend(loc="lower right")
+    if reason:
+        plot.set_title(f"no forecast: {reason}", fontweight="normal", fontsize=8, loc="left", wrap=True)
+    elif particles_per_exposure:
+        above = plot.secondary_xaxis(
+            "top", functions=(lambda n: n / particles_per_exposure, lambda e: e * particles_per_exposure)
+        )
+        above.set_xlabel("exposures", fontsize=8)
+        above.tick_params(labelsize=7.5, colors=GREY, length=0)
     return figure
