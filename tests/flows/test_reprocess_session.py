@@ -72,7 +72,7 @@ def test_only_what_failed_is_tried_again(session):
     assert ledger.read_ledger(session).counts()["failed"] == 1
     reports = reprocess_session(session.url, only_failed=True)
     whole_session = {stage: KEPT[stage] for stage in ("classify_2d", "build_initial_map", "refine_map", "sharpen_map")}
-    of_one = {stage: (0, 1) for stage in ("correct_motion", "estimate_ctf", "curate_exposures", "group_optics")}
+    of_one = dict.fromkeys(("correct_motion", "estimate_ctf", "curate_exposures", "group_optics"), (0, 1))
     assert counts(reports) == {**of_one, "pick_particles": (1, 0), "extract_particles": (1, 0)} | whole_session
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}
 
