@@ -213,13 +213,12 @@ def _trusted_shell(refined: Reader) -> int:
 def _refine(scratch: _Scratch, renewed_from: Renewal | None, inputs: dict[str, str]) -> None:
     """Run the iterations that are not in scratch yet, to the products."""
     run_blocks(scratch, _start_again if renewed_from else _start, {_name(0): None})
-    state, blocks = _state(scratch, 0), _blocks(scratch)
-    assert state is not None
-    last = scratch.params.max_iterations
+    blocks, last = _blocks(scratch), scratch.params.max_iterations
+    # of the iterations, the first and the newest are kept
+    state = next(found for k in range(last, -1, -1) if (found := _state(scratch, k)) is not None)
     with progress(_STAGE, last) as advance:
         for iteration in range(1, last + 1):
-            found = _state(scratch, iteration)
-            if found is None:
+            if iteration > state.iteration and not state.is_final:
                 n_allowed = 1 if iteration >= _EARLIEST_END or state.is_renewal else 2
                 is_final = iteration == last or state.n_stalled >= n_allowed
                 sums = {_block_name(iteration, block): block for block in blocks}
@@ -228,10 +227,8 @@ def _refine(scratch: _Scratch, renewed_from: Renewal | None, inputs: dict[str, s
                 scratch.remove(*sums, *([_name(iteration - 1)] if iteration > 1 else []))
                 found = _state(scratch, iteration)
                 assert found is not None
-            state = found
+                state = found
             advance()
-            if state.is_final:
-                break
     run_all(_write_products, [scratch], state, renewed_from, inputs, label="GPU", name=_STAGE)
     scratch.remove()
 
