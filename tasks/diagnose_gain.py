@@ -32,6 +32,7 @@ from kernels.movies.gain_evidence import (
     GainVerdict,
     Meaning,
     binning,
+    compared_pixels,
     evidence,
     judge,
     patterns,
@@ -507,7 +508,7 @@ def _diagnosis(
 def _gain_pattern_rms(course: _Course) -> float:
     """RMS of the gain's pattern, weighted with the counts; from the evidence, which has it times counts and pixels."""
     assert course.evidence is not None and course.shape is not None
-    n_pixels = course.shape[0] * course.shape[1]
+    n_pixels = compared_pixels(course.shape)
     counts = sum(mean for mean, _, _ in course.series[: course.n_evidence])
     return math.sqrt(max(0.0, float(course.evidence[0, 1]) / n_pixels / max(1e-9, counts)))
 
@@ -654,8 +655,10 @@ def _bring_estimate_up_to_date(
         return _estimate_figures(record)
     shape = tuple(record.details["shape"]) if record is not None and included else None
     todo: list[str] = []
+    before = _before_a_change(store)
     for exposure_id in known:
-        if exposure_id in included or len(included) + len(todo) >= params.most_exposures:
+        is_wanted = exposure_id not in included and (before is None or exposure_id in before)
+        if not is_wanted or len(included) + len(todo) >= params.most_exposures:
             continue
         own = (*store.product(_SUMS_OF_EXPOSURE.address_of(exposure_id)).read().record.details["shape"],)
         shape = shape or own
@@ -679,6 +682,17 @@ def _bring_estimate_up_to_date(
     if record is None:
         raise StoreError(f"{_SUMS}: left no record; check that workers and flow see the same store")
     return _estimate_figures(record)
+
+
+def _before_a_change(store: SessionStore) -> set[str] | None:
+    """Exposures before the first that shows another pattern; None where none does. Later ones need another gain."""
+    record = store.product(_DIAGNOSIS).record()
+    if record is None or record.state != "done":
+        return None
+    alarms = GainDiagnosis.model_validate(record.details).alarms
+    numbers = [alarm.number for alarm in alarms if alarm.kind == "pattern" and alarm.number is not None]
+    order = store.product(_DIAGNOSIS).read().attributes["exposures"] if numbers else {}
+    return set(list(order)[: min(numbers)]) if numbers else None
 
 
 def _estimate_figures(record: Record) -> dict[str, float | int | bool]:

@@ -110,7 +110,8 @@ class EstimatedGain:
 def estimate_gain(sums: PatternSums) -> EstimatedGain:
     """The gain of least expected error, and the pixels that count nothing or far too much.
 
-    Fine detail only, see `kernels.movies.fixed_pattern`. Needs an exposure in each half. Memory: 70 bytes a pixel beside the sums.
+    Fine detail only, see `kernels.movies.fixed_pattern`. Needs an exposure in each half.
+    Memory: 70 bytes a pixel beside the sums.
     """
     if int(sums.n_exposures.min()) < 1:
         raise ValueError(

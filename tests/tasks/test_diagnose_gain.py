@@ -152,6 +152,19 @@ def test_a_gain_is_made_used_renewed_at_twice_the_movies_and_frozen(store, worke
     assert not store.location.__truediv__("scratch/diagnose_gain").list()
 
 
+def test_movies_after_a_change_of_the_pattern_are_not_added_to_the_gain(store, workers):
+    detector = random_detector(SHAPE, generator(15))
+    names = add_movies(store, detector, 10, mean=200.0)
+    diagnosed(store, names)
+    later = add_movies(store, with_other_pixels(detector, 1.0, generator(16)), 6, mean=200.0, first=10)
+    found = diagnosed(store, later)
+    assert [alarm.kind for alarm in found.alarms] == ["pattern"]
+    assert abs(int(found.alarms[0].exposure[-4:]) - 10) <= 3
+    n_before = store.product("session/gain_sums").record().figures["n_exposures"]
+    diagnosed(store, add_movies(store, detector, 2, mean=200.0, first=16))
+    assert store.product("session/gain_sums").record().figures["n_exposures"] == n_before
+
+
 def test_an_estimate_is_withdrawn_when_a_gain_is_given(store, workers):
     detector = random_detector(SHAPE, generator(11))
     names = add_movies(store, detector, 8, mean=400.0)
