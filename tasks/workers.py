@@ -480,7 +480,7 @@ def stage_usage(client: Client, label: Label, report: StageReport) -> Iterator[N
     """Add the CPU seconds and the peak memory of the labelled workers during the block to the report."""
     info = client.scheduler_info(n_workers=-1)["workers"]
     addresses = [address for address, worker in info.items() if worker["resources"].get(label, 0) >= 1]
-    before = client.run(_usage, True, workers=addresses)
+    before = client.run(_usage, True, workers=addresses, on_error="ignore")  # one may just be given back
     try:
         yield
     finally:
