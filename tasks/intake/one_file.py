@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.formats import FormatError
 from tasks.formats.exposure_file import (
+    ExposureContent,
     FileParams,
     check_stated_frames,
     compare_with_gain,
@@ -74,7 +75,10 @@ def import_file(work: Work, session_url: str, rules: ImportRules, is_last: bool)
         elif record is not None and _is_known_failure(item, record, rules):
             is_fresh = False
         else:
-            record = _stored(item, exposure_id, rules)
+            found = _read(item, exposure_id, rules)
+            if not is_last and records.owner(content) != exposure_id:  # somebody else's claim is the earlier one
+                return ImportedFile(file, exposure_id, None, content)
+            record = _stored(item, found, rules)
             exposure_id, record, others = _settled(records, item, exposure_id, record, others)
             is_fresh = exposure_id == identity.exposure_id
     except StoreWriteError:
@@ -175,25 +179,40 @@ class _StoredFrames:
         return self.reader.slice("frames", index)
 
 
-def _stored(item: _Item, exposure_id: str, rules: ImportRules) -> Record:
-    """The record of the file's product, read and written now."""
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds, and what it cost to read."""
+
+    content: ExposureContent
+    cpu_seconds: float
+
+
+def _read(item: _Item, exposure_id: str, rules: ImportRules) -> _Found:
+    """The file read whole; raises where it is not well, or changed meanwhile."""
     if item.complaint and item.params.optics is None:
         raise FormatError(item.complaint)
     started = time.thread_time()
-    gain = rules.gain
-    found = read_exposure(item.path, exposure_id, item.content_hash, item.params, item.metadata, gain, rules.given_gain)
+    content = read_exposure(
+        item.path, exposure_id, item.content_hash, item.params, item.metadata, rules.gain, rules.given_gain
+    )
     _check_unchanged(item.file)
+    return _Found(content, time.thread_time() - started)
+
+
+def _stored(item: _Item, found: _Found, rules: ImportRules) -> Record:
+    """The record of the file's product, written now."""
+    content = found.content
     with item.product.write(STAGE, rules.version, item.params, {"file": item.content_hash}) as attempt:
-        attempt.cpu_seconds = time.thread_time() - started
-        if found.exposure.kind == "movie":
-            attempt.write("frames", found.frames)
+        attempt.cpu_seconds = found.cpu_seconds
+        if content.exposure.kind == "movie":
+            attempt.write("frames", content.frames)
         else:
-            attempt.write("micrograph", found.frames[0].astype(np.float32))
-        attempt.figures = found.figures | {"acquired_at": item.acquired_at}
+            attempt.write("micrograph", content.frames[0].astype(np.float32))
+        attempt.figures = content.figures | {"acquired_at": item.acquired_at}
         attempt.details = {
-            "exposure": found.exposure.model_dump(mode="json"),
+            "exposure": content.exposure.model_dump(mode="json"),
             "file": item.file.model_dump(),
-            "checked_gain": None if gain is None else gain.fingerprint,
+            "checked_gain": None if rules.gain is None else rules.gain.fingerprint,
             **item.details,
         }
     assert attempt.record is not None

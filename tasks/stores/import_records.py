@@ -69,6 +69,10 @@ class ImportRecords:
         claims = claim(self._store, content, file.path, id_by_content(file.path, content))
         return self._settle(claims, content, params, {})._replace(is_own=claims[0].is_of(file.path))
 
+    def owner(self, content: str) -> str:
+        """The exposure that claimed a content first, as far as can be seen by now."""
+        return claims_of(self._store, content)[0].exposure_id
+
     def settle(self, content: str, params: StageParams, known: Mapping[str, Record]) -> Identity:
         """The exposure of a content once its product is there; of two that were imported at once, one is demoted.
 

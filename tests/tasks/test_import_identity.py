@@ -261,6 +261,20 @@ def test_a_bad_file_that_is_renamed_keeps_its_entry(store, look, folder):
     assert states(store) == {"quarantined": 1}
 
 
+def test_a_version_with_other_parameters_has_the_exposures_of_its_parent(store, workers, folder):
+    for i in range(2):
+        movie(folder / f"{i}.tif", i)
+    first = run(store, folder).done
+    version = store.branch("dose")
+    assert run(version, folder).kept == first
+    assert run(version, folder, dose_per_frame=1.0).done == first
+    (folder / "0.tif").rename(folder / "renamed.tif")
+    assert sorted(run(version, folder, dose_per_frame=1.0).kept) == first
+    assert (exposure(version, first[0]).dose_per_frame, exposure(version, first[0]).name) == (1.0, "renamed.tif")
+    assert (exposure(store, first[0]).dose_per_frame, exposure(store, first[0]).name) == (2.0, "0.tif")
+    assert sorted(run(store, folder).kept) == first
+
+
 # at once, and cut off
 
 
@@ -279,8 +293,9 @@ def test_two_imports_that_meet_one_content_at_once_leave_one_product(store, work
             thread.start()
         for thread in threads:
             thread.join()
-        assert len({e for report in reports for e in report.available}) == 1
+        assert len(reports) == 2 and not any(report.failed for report in reports)
     assert states(store)["done"] == len(attempts(store)) == 3
+    assert len(run(store, folder).kept) == 3
 
 
 def test_of_two_products_of_one_content_one_is_set_aside_at_the_next_hand_over(store, workers, folder):
