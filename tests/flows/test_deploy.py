@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from flows.declarations import DEPLOYMENTS, Declarations, parameter_form, read_d
 from flows.deploy import ALARM_BLOCK, OURS, Change, deploy
 from flows.process_session import process_session
 from flows.recipe import Recipe, read_recipe
+from flows.services import down, up
 from flows.settings import Settings
 
 DECLARED = read_declarations()
@@ -316,3 +318,27 @@ def test_a_worker_is_given_the_live_session_first(installed, client):
     finally:
         for run in runs:
             client.delete_flow_run(run)
+
+
+@pytest.mark.server
+def test_workers_of_the_pools_run_what_is_deployed(installed, client, connected, tmp_path):
+    """`up` with the addresses of running services starts a worker for each pool and nothing else."""
+    workers = Settings(
+        home=tmp_path, dask_address=connected.dask_address, prefect_api_url=connected.prefect_api_url, serves_pools=True
+    )
+    (tmp_path / "stores").mkdir()
+    started = up(workers)
+    try:
+        assert [process.name for process in started.processes] == ["vitriflow-cpu-worker", "vitriflow-gpu-worker"]
+        deployment = client.read_deployment_by_name("sweep_sessions/sweep-sessions")
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters={"store_root": str(tmp_path / "stores"), "is_dry_run": True}
+        )
+        deadline = time.monotonic() + 180
+        while not (state := client.read_flow_run(run.id).state) or not state.is_final():
+            assert time.monotonic() < deadline, (tmp_path / "vitriflow-cpu-worker.log").read_text()[-3000:]
+            time.sleep(0.5)
+        assert state.is_completed(), (tmp_path / "vitriflow-cpu-worker.log").read_text()[-3000:]
+        assert client.read_flow_run(run.id).work_queue_name == "default"
+    finally:
+        assert down(workers) == 2

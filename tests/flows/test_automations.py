@@ -1,0 +1,219 @@
+"""Automations on a real server: each is triggered, and what it does is seen at a receiver or in the state of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from distributed import Client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from pydantic import SecretStr
+
+from flows.declarations import Declarations, DeploymentDeclaration, read_declarations
+from flows.deploy import deploy
+from flows.events import emit_disk_low, emit_gain_alarm, emit_gpu_waiting, emit_quality_drift
+from flows.settings import Settings
+from tasks.check_quality import CheckQualityParams, quality_changes
+from tasks.check_resources import CheckResourcesParams, disk_shortage, waiting_work
+from tasks.records.gain import GainAlarm
+from tasks.stores.ledger import Line
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+
+PATIENCE_SECONDS = 180
+"""A limit for a machine that is busy; what is waited for takes seconds."""
+HEARTBEAT_WINDOW_SECONDS = 12
+
+FLOWS = '''
+import os, sys, time
+from prefect import flow
+
+@flow(name="rehearsal", flow_run_name="{what}")
+def rehearsal(what: str) -> None:
+    """A flow that fails, or that waits to be killed."""
+    if what == "fails":
+        raise ValueError('the "gain" is\\nof another shape')
+    print("alive", flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    rehearsal(sys.argv[1])
+'''
+
+
+class Receiver(ThreadingHTTPServer):
+    """A webhook receiver on a free port that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        received: list[dict[str, str]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.received = received
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/alarm"
+
+    def wait_for(self, subject: str) -> dict[str, str]:
+        wait_until(lambda: any(re.search(subject, message["subject"]) for message in self.received), subject)
+        return next(message for message in self.received if re.search(subject, message["subject"]))
+
+
+def wait_until(is_there: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_there():
+        assert time.monotonic() < deadline, f"{what}: nothing within {PATIENCE_SECONDS} s"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("rehearsal") / "rehearsal.py"
+    path.write_text(FLOWS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(connected, receiver, script) -> Iterator[SyncPrefectClient]:
+    """The automations as they are declared, but for a shorter heartbeat window and one flow more that is ours."""
+    declared = read_declarations()
+    rehearsal = DeploymentDeclaration.model_validate(
+        {"name": "rehearsal", "entrypoint": f"{script}:rehearsal", "work_pool": {"name": "vitriflow-cpu"}}
+    )
+    automations = [
+        a.model_copy(update={"trigger": a.trigger | {"within": HEARTBEAT_WINDOW_SECONDS}})
+        if a.name == "lost heartbeat"
+        else a
+        for a in declared.automations
+    ]
+    changed = declared.model_copy(
+        update={"deployments": [*declared.deployments, rehearsal], "automations": automations}
+    )
+    deploy(changed, Settings(alarm_webhook=SecretStr(receiver.url)))
+    with get_client(sync_client=True) as client:
+        yield client
+    deploy(Declarations(), Settings())
+
+
+def start(script: Path, what: str, api: str) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": api,
+        "PREFECT_HOME": str(script.parent / what),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "DO_NOT_TRACK": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(script), what], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+
+
+def test_a_vanished_process_becomes_a_crashed_run_and_a_message(client, receiver, script, connected):
+    process = start(script, "vanishes", connected.prefect_api_url)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"alive\n"
+        run = client.read_flow_runs(sort="START_TIME_DESC", limit=1)[0]  # type: ignore[arg-type]
+        assert (run.name, run.state_name) == ("vanishes", "Running")
+        wait_until(lambda: has_event(client, "prefect.flow-run.heartbeat", run.id), "a heartbeat")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    wait_until(lambda: client.read_flow_run(run.id).state_name == "Crashed", "Crashed")
+    state = client.read_flow_run(run.id).state
+    assert state is not None and "No heartbeat" in str(state.message)
+    assert "No heartbeat" in receiver.wait_for("rehearsal Crashed: vanishes")["message"]
+
+
+def has_event(client: SyncPrefectClient, name: str, run: UUID) -> bool:
+    body = {"filter": {"event": {"name": [name]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
+    return bool(client.request("POST", "/events/filter", json=body).json()["events"])
+
+
+def test_a_failed_run_is_told_with_its_reason(client, receiver, script, connected):
+    process = start(script, "fails", connected.prefect_api_url)
+    assert process.wait(PATIENCE_SECONDS) != 0
+    assert 'the "gain" is\nof another shape' in receiver.wait_for("rehearsal Failed: fails")["message"]
+
+
+def test_a_quality_drift_is_told_with_its_figures(client, receiver):
+    lines = [
+        Line(
+            exposure=f"m{i:04d}-0",
+            state="done",
+            stage="estimate_ctf",
+            figures={"fit_resolution_angstrom": (4.0 if i < 200 else 7.0) + 0.1 * (i % 7)},
+        )
+        for i in range(225)
+    ]
+    changes = quality_changes(lines, CheckQualityParams())
+    emit_quality_drift("night", changes)
+    emit_quality_drift("night", changes)
+    emit_quality_drift("day", changes)
+    told = receiver.wait_for("^night: CTF resolution changed$")
+    assert "CTF resolution went from 4.3 to 7.3 Å" in told["message"]
+    receiver.wait_for("^day: CTF resolution changed$")
+    assert [m["subject"] for m in receiver.received].count("night: CTF resolution changed") == 1, "once an hour"
+
+
+def test_a_disk_that_fills_up_is_told(client, receiver, tmp_path):
+    shortage = disk_shortage(str(tmp_path / "not" / "there" / "yet"), CheckResourcesParams(), 10**18)
+    assert shortage is not None
+    emit_disk_low("night", shortage)
+    told = receiver.wait_for("^night: .* fills up$")
+    assert str(tmp_path) in told["message"]
+    assert "GB are needed" in told["message"]
+
+
+def test_gpu_work_without_a_worker_is_told(client, receiver, connected):
+    with Client(connected.dask_address, set_as_default=False) as dask:
+        params = CheckResourcesParams(max_waiting_seconds=0.5)
+        assert waiting_work(dask, "GPU", params) is None
+        futures = [dask.submit(abs, i, resources={"GPU": 64}, key=f"refine_map-{i:012x}") for i in range(3)]
+        wait_until(lambda: waiting_work(dask, "GPU", params) is not None, "waiting work")
+        found = waiting_work(dask, "GPU", params)
+        assert found is not None
+        assert (found.n_items, found.stages, found.n_workers) == (3, ("refine_map",), 1)
+        assert waiting_work(dask, "GPU", CheckResourcesParams(max_waiting_seconds=3600)) is None
+        assert waiting_work(dask, "CPU", params) is None
+        dask.cancel(futures)
+    emit_gpu_waiting("night", found)
+    assert "dask worker tcp://" in receiver.wait_for("^night: 3 items wait for a worker labelled GPU$")["message"]
+
+
+def test_a_gain_alarm_is_told(client, receiver):
+    alarm = GainAlarm(kind="column", exposure="m0412", size=3.0, words="from m0412 on, column 17 is dead")
+    emit_gain_alarm("night", [alarm])
+    assert receiver.wait_for("^night: column$")["message"] == alarm.words
+
+
+def test_the_server_logged_no_error(client, settings):
+    log = (settings.home / "prefect.log").read_text()
+    assert not re.findall(r".*\bERROR\b.*", log)
