@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.deployed_runs import start_once
 from flows.process_session import check_failures, merge_batches
 from flows.recipe import Recipe
+from flows.renew import anything_due, renew
 from flows.session_recipe import recall_recipe
 from flows.sole_use import EXPOSURES, sole_use
 from tasks.correct_motion import correct_motion
@@ -23,6 +27,7 @@ from tasks.orders import Orders
 from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
 from tasks.records.source_folder import SourceFolder
+from tasks.report.live import LiveView
 from tasks.scan_folders import source_folder
 from tasks.stores.arrivals import Arrival, arrivals_version, waiting_arrivals
 from tasks.stores.lease import Lease, LeaseHeldError
@@ -30,12 +35,19 @@ from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
 
+RENEWAL = "renew/renew"
+"""Deployment that renews classes and maps."""
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_RENEWALS = 60.0
 
 
 @flow(name="process_live", flow_run_name="live {session_url}")
 def process_live(
-    session_url: str, recipe: Recipe | None = None, idle_seconds: float = 60.0, max_seconds: float = 3600.0
+    session_url: str,
+    recipe: Recipe | None = None,
+    idle_seconds: float = 60.0,
+    max_seconds: float = 3600.0,
+    renewal: Literal["deployment", "here", "never"] = "deployment",
 ) -> list[StageReport]:
     """Process the exposures of a session as they arrive, until nothing has arrived for a while.
 
@@ -54,15 +66,22 @@ def process_live(
         The wave ends when nothing has arrived for so long.
     max_seconds
         The wave ends at the first pause after this time.
+    renewal
+        Where classes and maps are renewed when enough particles have come: ``deployment`` starts a run on the pool for
+        GPUs, ``here`` does it when the wave has ended, ``never`` leaves them.
     """
     source = source_folder(SessionStore.open(session_url))
     chosen = _with_source(recipe or recall_recipe(session_url), source)
     try:
         with sole_use(session_url, EXPOSURES) as (lease,):
-            return follow_arrivals(session_url, source.folder, chosen, idle_seconds, max_seconds, lease)
+            is_renewed = renewal == "deployment"
+            reports = follow_arrivals(session_url, source.folder, chosen, idle_seconds, max_seconds, is_renewed, lease)
     except LeaseHeldError as held:
         logger.info("nothing to do: %s", held)
         return []
+    if renewal == "here":
+        reports += renew(session_url, chosen)
+    return reports
 
 
 def _with_source(recipe: Recipe, source: SourceFolder) -> Recipe:
@@ -75,7 +94,13 @@ def _with_source(recipe: Recipe, source: SourceFolder) -> Recipe:
 
 @task(name="follow_arrivals", cache_policy=NO_CACHE)
 def follow_arrivals(
-    session_url: str, source: str, recipe: Recipe, idle_seconds: float, max_seconds: float, lease: Lease
+    session_url: str,
+    source: str,
+    recipe: Recipe,
+    idle_seconds: float,
+    max_seconds: float,
+    is_renewed: bool,
+    lease: Lease,
 ) -> list[StageReport]:
     """Take what has arrived until nothing does.
 
@@ -86,7 +111,8 @@ def follow_arrivals(
     reports: list[StageReport] = []
     tried: set[Arrival] = set()
     version: tuple[str, ...] | None = None
-    orders = Orders()
+    orders, view = Orders(), LiveView(session_url, recipe.report_session.web_folder)
+    renewal_looked_at = -math.inf
     while True:
         orders.heed()
         lease.check()
@@ -101,7 +127,12 @@ def follow_arrivals(
             files = [arrival.path for arrival in batch]
             reports = merge_batches([*reports, *process_arrivals(session_url, source, files, recipe)])
             check_failures(reports, recipe.max_failed_fraction)
+            view.update()
             last_arrival = time.monotonic()
+            if is_renewed and last_arrival - renewal_looked_at > _SECONDS_BETWEEN_RENEWALS:
+                renewal_looked_at = last_arrival
+                if anything_due(session_url, recipe):
+                    start_once(RENEWAL, session_url)
         elif time.monotonic() - last_arrival >= idle_seconds or time.monotonic() - started > max_seconds:
             return reports
         else:

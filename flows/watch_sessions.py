@@ -10,16 +10,15 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
-from prefect.client.schemas.objects import StateType
-from prefect.deployments import run_deployment
 from watchfiles import watch
 
+from flows.deployed_runs import start_once
+from flows.finish_session import finish_session
 from flows.process_live import process_live
 from flows.recipe import read_recipe
 from flows.session_recipe import RECIPE_ADDRESS, remember_recipe
 from flows.sole_use import EXPOSURES
+from tasks.records.session import StageParams
 from tasks.scan_folders import FolderWatch, ScanFoldersParams, ScannedSession
 from tasks.stores.arrivals import waiting_arrivals
 from tasks.stores.lease import holder_of
@@ -29,7 +28,11 @@ logger = logging.getLogger(__name__)
 
 WAVE = "process_live/process-live"
 """Deployment that processes a wave of one session."""
+FINISH = "finish_session/finish-session"
+"""Deployment that brings a session up to date that has ended."""
+_FINISHED = "session/finished"
 _SHORTEST_PAUSE_SECONDS = 1.0
+_SECONDS_AFTER_A_FAILURE = 20.0
 
 
 @flow(name="watch_sessions")
@@ -42,6 +45,7 @@ def watch_sessions(
     seconds: float = 840.0,
     poll_seconds: float = 5.0,
     processing: Literal["deployment", "here"] = "deployment",
+    ended_after_hours: float = 8.0,
 ) -> dict[str, int]:
     """Scan the folders of all microscopes again and again, and start a wave for every session with something new.
 
@@ -67,19 +71,24 @@ def watch_sessions(
     processing
         ``deployment`` starts waves on the work pool's queue for live sessions, ``here`` runs them in this process.
 
+    ended_after_hours
+        A session is finished, with all its particles and its report, when nothing has arrived for so long.
+
     Returns
     -------
     Session's store -> files that are complete.
     """
     watcher = FolderWatch(stores, scan or ScanFoldersParams())
-    starter = _Waves(recipe, {name: str(value) for name, value in (changes or {}).items()}, processing)
+    starter = _Waves(
+        recipe, {name: str(value) for name, value in (changes or {}).items()}, processing, ended_after_hours
+    )
     arrived: dict[str, int] = {}
     end = time.monotonic() + seconds
     with _woken_by_events(roots) as woken:
         while True:
             for session in watcher.scan(roots):
                 arrived[session.store_url] = session.n_arrived
-                starter.start_if_due(session)
+                starter.look_after(session)
             if time.monotonic() + poll_seconds > end:
                 return arrived
             time.sleep(_SHORTEST_PAUSE_SECONDS)  # a file that grows makes an event with every block
@@ -90,12 +99,31 @@ def watch_sessions(
 class _Waves:
     """Starts one wave at a time for each session."""
 
-    def __init__(self, recipe: str, changes: dict[str, str], processing: Literal["deployment", "here"]) -> None:
+    def __init__(
+        self, recipe: str, changes: dict[str, str], processing: Literal["deployment", "here"], ended_after_hours: float
+    ) -> None:
         self._recipe = recipe
         self._changes = changes
         self._processing = processing
+        self._ended_after_seconds = 3600 * ended_after_hours
+        self._finished: dict[str, float] = {}
+        """Session -> its last arrival when it was finished."""
+        self._not_before: dict[str, float] = {}
         self._may_wait: dict[str, bool] = {}
         """Session -> whether files waited when it was last looked at."""
+
+    def look_after(self, session: ScannedSession) -> None:
+        """Start what is due for a session; a failure is logged, stops no other session and is tried again later."""
+        url = session.store_url
+        if time.monotonic() < self._not_before.get(url, 0.0):
+            return
+        try:
+            self.start_if_due(session)
+            self.finish_if_ended(session)
+        except Exception:
+            logger.exception("%s: tried again in %.0f s", url, _SECONDS_AFTER_A_FAILURE)
+            self._may_wait[url] = True
+            self._not_before[url] = time.monotonic() + _SECONDS_AFTER_A_FAILURE
 
     def start_if_due(self, session: ScannedSession) -> None:
         """Start a wave where files wait and no wave is there, or about to be there, to take them."""
@@ -110,28 +138,31 @@ class _Waves:
         if store.product(RECIPE_ADDRESS).record() is None:
             remember_recipe(url, read_recipe(self._recipe, self._changes))
         if self._processing == "here":
-            process_live(url, idle_seconds=0)
-        elif not _is_on_its_way(url):
-            run_deployment(WAVE, parameters={"session_url": url}, timeout=0, as_subflow=False, tags=[_tag(url)])
-            logger.info("%s: %d files wait; a wave starts", url, n_waiting)
+            process_live(url, idle_seconds=0, renewal="here")
+        else:
+            start_once(WAVE, url)
+
+    def finish_if_ended(self, session: ScannedSession) -> None:
+        """Bring a session up to date once nothing has come for long."""
+        if not session.last_arrival or time.time() - session.last_arrival < self._ended_after_seconds:
+            return
+        if self._finished.get(session.store_url) == session.last_arrival:
+            return
+        product = SessionStore.open(session.store_url).product(_FINISHED)
+        record = product.record()
+        if record is None or record.details["last_arrival"] != session.last_arrival:
+            logger.info("%s: nothing has come for %.0f h; it is finished", session.store_url, _hours_since(session))
+            if self._processing == "here":
+                finish_session(session.store_url)
+            else:
+                start_once(FINISH, session.store_url)
+            with product.write("watch_sessions", 1, StageParams(), {}) as attempt:
+                attempt.details = {"last_arrival": session.last_arrival}
+        self._finished[session.store_url] = session.last_arrival
 
 
-def _tag(url: str) -> str:
-    return f"live:{url}"
-
-
-def _is_on_its_way(url: str) -> bool:
-    """Whether the server has a wave of this session that has not ended."""
-    is_open = FlowRunFilterState(
-        type=FlowRunFilterStateType(
-            any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
-        )
-    )
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(url)]), state=is_open), limit=1
-        )
-    return bool(found)
+def _hours_since(session: ScannedSession) -> float:
+    return (time.time() - session.last_arrival) / 3600
 
 
 @contextmanager

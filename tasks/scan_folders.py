@@ -73,8 +73,8 @@ class ScannedSession:
     """Of which this scan found to be complete."""
     waiting: dict[str, str] = field(default_factory=dict)
     """Path -> why it is not complete yet."""
-    last_change: float = 0.0
-    """Monotonic time of the last scan that saw a file appear, change or become complete."""
+    last_arrival: float = 0.0
+    """Seconds since 1970 when the last of them was found complete; 0 where none was."""
 
 
 class FolderWatch:
@@ -189,7 +189,7 @@ class _FollowedSession:
         self._frames: Counter[int] = Counter()
         """Number of frames -> files with it; of a watch that was started again, those since."""
         self._n_with_sidecar = 0
-        self._last_change = time.monotonic()
+        self._last_arrival = max((a.arrived_at for a in self._arrived.values()), default=0.0)
 
     def scan(self, folder: SessionFolder, params: ScanFoldersParams, now: float) -> ScannedSession:
         result = ScannedSession(self._store.url, folder.folder)
@@ -218,16 +218,15 @@ class _FollowedSession:
             add_arrivals(self._store, new)
             self._arrived |= {arrival.path: arrival for arrival in new}
             result.n_arrived += len(new)
-            self._last_change = now
+            self._last_arrival = max(arrival.arrived_at for arrival in new)
         self._seen = {path: seen for path, seen in self._seen.items() if path in result.waiting}
-        result.last_change = self._last_change
+        result.last_arrival = self._last_arrival
         return result
 
     def _update(self, path: str, size: int, mtime_ns: int, now: float) -> _Seen:
         seen = self._seen.get(path)
         if seen is None or (seen.size, seen.mtime_ns) != (size, mtime_ns):
             seen = self._seen[path] = _Seen(size, mtime_ns, now)
-            self._last_change = now
         else:
             seen.n_scans += 1
         return seen

@@ -1,0 +1,119 @@
+"""From a folder that a microscope writes into to exposures that are processed, without a word in between."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.process_live import process_live
+from flows.session_recipe import recall_recipe
+from flows.sole_use import EXPOSURES
+from flows.watch_sessions import watch_sessions
+from tasks.scan_folders import ScanFoldersParams
+from tasks.stores.arrivals import waiting_arrivals
+from tasks.stores.lease import hold
+from tasks.stores.ledger import read_ledger
+from tasks.stores.session_store import SessionStore
+from tests.torture.feed import N_FRAMES, Feed
+from tests.torture.scenarios import RECIPE
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+
+SCAN = ScanFoldersParams(still_seconds=1, patience_seconds=4, expected_frames=N_FRAMES)
+CHANGES = {**RECIPE, "import_session.expected_frames": N_FRAMES}
+
+
+@pytest.fixture(scope="module")
+def microscope(tmp_path_factory) -> Feed:
+    """Ten files: one cut off, one copy, one that comes in two bursts, one of another length."""
+    feed = Feed(tmp_path_factory.mktemp("microscope") / "session", 12, 0.05, 1, 1, 1, 1, 2.0)
+    feed.start()
+    feed.join()
+    return feed
+
+
+@pytest.fixture(scope="module")
+def watched(microscope, connected, tmp_path_factory) -> SessionStore:
+    stores = tmp_path_factory.mktemp("stores")
+    assert watch_until_all_arrived(microscope.folder.parent, stores) == {str(stores / "session.zarr"): 12}
+    return SessionStore.open(str(stores / "session.zarr"))
+
+
+def watch_until_all_arrived(root: Path, stores: Path, n_files: int = 12) -> dict[str, int]:
+    """A busy machine may need several runs of the watch until the patience with bad files has ended."""
+    arrived: dict[str, int] = {}
+    for _ in range(10):
+        arrived = watch_sessions(
+            [str(root)], str(stores), "default", CHANGES, SCAN, seconds=6, poll_seconds=1.2, processing="here"
+        )
+        if list(arrived.values()) == [n_files]:
+            break
+    return arrived
+
+
+def states(store: SessionStore) -> dict[str, str]:
+    imported = {line.exposure.split("-")[0]: line for line in read_ledger(store).lines}
+    return {f"{stem}.tif": line.state if line.stage == "import_session" else "done" for stem, line in imported.items()}
+
+
+def test_every_file_meets_its_fate_and_the_ledger_names_it(watched, microscope):
+    assert states(watched) == microscope.fates
+    assert all(line.reason for line in read_ledger(watched).lines if line.state != "done")
+    assert {line.stage for line in read_ledger(watched).lines} <= {
+        "import_session", "group_optics", "pick_particles", "extract_particles",
+    }  # fmt: skip
+
+
+def test_the_session_keeps_the_recipe_it_began_with(watched):
+    assert recall_recipe(watched.url).import_session.expected_frames == N_FRAMES
+
+
+def test_a_watch_that_starts_again_processes_nothing_again(watched, microscope, connected):
+    before = {e: watched.exposure_product(e, "correct_motion").attempts() for e in watched.exposure_ids()}
+    watch_sessions(
+        [str(microscope.folder.parent)], str(Path(watched.url).parent), "default", CHANGES, SCAN,
+        seconds=3, poll_seconds=1, processing="here",
+    )  # fmt: skip
+    assert waiting_arrivals(watched) == []
+    assert {e: watched.exposure_product(e, "correct_motion").attempts() for e in watched.exposure_ids()} == before
+
+
+def test_a_renamed_file_and_a_moved_folder_are_nothing_new(watched, microscope, connected, tmp_path):
+    moved = tmp_path / "other mount" / "session"
+    shutil.copytree(microscope.folder, moved)
+    (moved / "movie_00000.tif").rename(moved / "renamed.tif")
+    shutil.rmtree(microscope.folder)
+    done = {e: watched.exposure_product(e, "correct_motion").attempts() for e in watched.exposure_ids()}
+    assert watch_until_all_arrived(moved.parent, Path(watched.url).parent) == {watched.url: 12}
+    again = {e: watched.exposure_product(e, "correct_motion").attempts() for e in watched.exposure_ids()}
+    assert {e: attempts for e, attempts in again.items() if attempts} == {e: a for e, a in done.items() if a}
+    shutil.copytree(moved, microscope.folder)
+
+
+def test_a_wave_leaves_a_session_that_another_flow_works_on_alone(watched, connected, monkeypatch):
+    monkeypatch.setenv("VITRIFLOW_LEASE_PATIENCE_SECONDS", "0")
+    with hold(watched.location, EXPOSURES, "somebody else"):
+        assert process_live(watched.url, idle_seconds=0) == []
+
+
+def test_two_waves_at_once_do_everything_once(microscope, connected, settings, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(microscope.folder, root / "twins")
+    stores = tmp_path / "stores"
+    watch_sessions([str(root)], str(stores), "default", CHANGES, SCAN, seconds=0.5, poll_seconds=1, processing="here")
+    # the rest arrives while no watch runs
+    program = (
+        "import sys; from flows.process_live import process_live; "
+        "process_live(sys.argv[1], idle_seconds=0)"
+    )  # fmt: skip
+    url = str(stores / "twins.zarr")
+    environment = {"VITRIFLOW_HOME": str(settings.home), "PREFECT_API_URL": connected.prefect_api_url}
+    running = [
+        subprocess.Popen([sys.executable, "-c", program, url], env={**os.environ, **environment}) for _ in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    store = SessionStore.open(url)
+    assert all(len(store.exposure_product(e, "correct_motion").attempts()) <= 1 for e in store.exposure_ids())
