@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from tasks.records.retention import PRODUCT_CLASSES, Expiry, ProductClass, RetentionPolicy, SweptItem
 from tasks.stores.commit import Product
@@ -33,13 +34,13 @@ class Removal:
 
     item: SweptItem
     place: Location
-    """Folder of the attempt; of a scratch product, the product's."""
+    """Folder of the attempt."""
     records: list[Kept] = field(default_factory=list)
     """Those that name the attempt; they change before its files go."""
     rule: str = ""
     is_file: bool = False
-    is_whole: bool = False
-    """Whether the product goes with its record."""
+    own_record: Location | None = None
+    """Goes too, and first; of a scratch product, to which nothing refers."""
 
 
 @dataclass
@@ -83,7 +84,7 @@ def plan_sweep(found: Survey, policy: RetentionPolicy, now: datetime) -> Plan:
             if why is not None:
                 plan.held.append(item)
             elif name == "scratch":
-                plan.removals.append(_whole(product, item))
+                plan.removals.append(_with_record(product, item))
             else:
                 own = {r.store.url: r for _, r in readers}
                 place = product.store / address / "attempts" / attempt
@@ -127,10 +128,11 @@ def _plan_partial_files(plan: Plan, policy: RetentionPolicy, product: Kept, now:
             plan.removals.append(Removal(item, product.store / product.address / name, is_file=True))
 
 
-def _whole(product: Kept, item: SweptItem) -> Removal:
-    """A scratch product goes with its record: nothing refers to it."""
+def _with_record(product: Kept, item: SweptItem) -> Removal:
+    """A scratch product goes with its record."""
     counted = item.model_copy(update={"n_files": item.n_files + 1, "n_bytes": item.n_bytes + product.record_bytes})
-    return Removal(counted, product.store / product.address, is_whole=True)
+    place = product.store / product.address
+    return Removal(counted, place / "attempts" / item.attempt, own_record=place / "commit.json")
 
 
 # the removal
@@ -160,8 +162,8 @@ def _remove(removal: Removal, now: datetime) -> SweptItem:
         expiry = Expiry(at=at, rule=removal.rule, attempt=removal.item.attempt)
         Product(record.store, record.address).put_expiry(expiry)
     try:
-        if removal.is_whole:
-            (removal.place / "commit.json").remove_file()
+        if removal.own_record is not None:
+            removal.own_record.remove_file()
         if removal.is_file:
             removal.place.remove_file()
         else:
@@ -172,11 +174,22 @@ def _remove(removal: Removal, now: datetime) -> SweptItem:
             f"store {removal.place.url}: cannot be removed ({error.strerror or error}); check permissions, then sweep "
             "again"
         ) from error
+    if removal.own_record is not None and removal.place.is_local:
+        _remove_empty_folders(Path(removal.place.url))
     if n_left:
         raise StoreWriteError(
             f"store {removal.place.url}: {n_left} files could not be removed; check permissions, then sweep again"
         )
     return removal.item
+
+
+def _remove_empty_folders(attempt: Path) -> None:
+    """Folders that held nothing but one attempt of a scratch product, up to that of its computation."""
+    for folder in list(attempt.parents)[:3]:
+        try:
+            folder.rmdir()
+        except OSError:  # others lie there
+            return
 
 
 # and back

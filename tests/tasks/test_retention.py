@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from tasks.records.retention import PRODUCT_CLASSES, RetentionPolicy
 from tasks.stores.commit import ExpiredProductError, Record
@@ -123,7 +123,15 @@ def file_bytes(folder: str) -> int:
     return sum(path.stat().st_size for path in files if path.name != "commit.json" or "/scratch/" in str(path))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@example(
+    history=[("scratch",), ("scratch",)], n_done=15, rules={**dict.fromkeys(RULES, "forever"), "scratch": "0 days"}
+)
 @given(history=steps, n_done=st.integers(0, 18), rules=policies)
 def test_after_any_sweep_what_is_kept_verifies_and_what_it_needs_is_there(tmp_path_factory, history, n_done, rules):
     folder = tmp_path_factory.mktemp("random") / "s.zarr"

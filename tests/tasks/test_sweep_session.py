@@ -202,6 +202,7 @@ def test_scratch_goes_with_its_records_once_its_stage_is_done(store):
     assert [item.address for item in report.removed] == [address]
     assert before - file_bytes(store.url, without="nothing") == report.n_bytes
     assert store.product(address).record() is None
+    assert not (Path(store.url) / "scratch" / "refine_map" / "0123456789abcdef").exists()
 
 
 def test_a_session_that_a_flow_works_on_is_left_alone(store):
