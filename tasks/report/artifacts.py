@@ -45,6 +45,8 @@ def _show(key: str, kind: str, data: str, description: str) -> None:
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
         own = next((artifact for artifact in found if artifact.flow_run_id == run_id), None)
+        if own is not None and (own.data, own.description) == (data, description):
+            return
         if own is not None:
             client.update_artifact(own.id, ArtifactUpdate(data=data, description=description))
         else:

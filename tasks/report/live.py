@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tasks.plots.page import data_uri
-from tasks.report.artifacts import artifact_key, show_markdown, show_table
+from tasks.report.artifacts import artifact_key, show_image, show_markdown, show_table
 from tasks.report.contents import Contents
 from tasks.report.outcomes import TONES, outcome_of
 from tasks.report.session import course_png
@@ -17,20 +16,27 @@ from tasks.report.words import markdown_text, number_words
 from tasks.stores.ledger import Line, read_ledger
 from tasks.stores.session_store import SessionStore
 
-_PROBLEMS_SHOWN = 50
+_PROBLEMS_SHOWN = 20
 _LONGEST_REASON = 300
 _URGENCY = ("failed", "quarantined", "skipped")
 _BAR_LENGTH = 20
+_GROWTH_TO_PICTURE = 2.0
+_COLOURS = 16
 _SHARE_OF_TIME = 0.02
 """That showing a session may take of the time it runs."""
 
 
 class LiveView:
-    """The session's page in the Prefect UI, renewed after batches but never so often that it costs more than 2 %."""
+    """The session's pages in the Prefect UI, renewed after batches but never so often that it costs more than 2 %.
+
+    The server keeps what it is sent in its log of events, too, for a week. So the page and the table, some kilobytes,
+    are renewed each time, and the picture when the session has doubled.
+    """
 
     def __init__(self, session_url: str, web_folder: str | None = None) -> None:
         self._url, self._web_folder = session_url, web_folder
         self._next_at = 0.0
+        self._n_pictured = 0
 
     def update(self) -> None:
         """Show the session as it is now, unless it was shown a moment ago."""
@@ -38,7 +44,12 @@ class LiveView:
         if started < self._next_at:
             return
         store = SessionStore.open(self._url)
-        show_session(Contents(store, read_ledger(store), web_folder=self._web_folder))
+        contents = Contents(store, read_ledger(store), web_folder=self._web_folder)
+        show_session(contents)
+        n = len(contents.ledger.lines)
+        if n >= _GROWTH_TO_PICTURE * self._n_pictured:
+            show_course(contents)
+            self._n_pictured = n
         took = time.monotonic() - started
         self._next_at = time.monotonic() + took / _SHARE_OF_TIME
 
@@ -52,8 +63,16 @@ def show_session(contents: Contents) -> None:
     show_table(artifact_key(name, "ledger"), ledger_rows(contents.ledger.lines), f"{markdown_text(name)}: {words}")
 
 
+def show_course(contents: Contents) -> None:
+    """``<session>-overview``: defocus, resolution, motion, drift and picks of each exposure."""
+    name = contents.store.session.name
+    picture = course_png(contents, _COLOURS)
+    if picture is not None:
+        show_image(artifact_key(name, "overview"), picture, f"{markdown_text(name)}: course of the session")
+
+
 def session_markdown(contents: Contents) -> str:
-    """Verdict, counts, a bar for each stage, the course of the figures, and where to look further."""
+    """Verdict, counts, a bar for each stage, the last problems, and where to look further."""
     name, lines = contents.store.session.name, contents.ledger.lines
     counts = Counter(outcome_of(line) for line in lines)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -77,10 +96,7 @@ def session_markdown(contents: Contents) -> str:
             _table(tuple(problems[0]), [[markdown_text(cell) for cell in row.values()] for row in problems]),
             f"[All that is not used](/artifacts/key/{artifact_key(name, 'ledger')})",
         ]
-    picture = course_png(contents)
-    if picture is not None:
-        parts += ["## Course of the session", f"![Figures of each exposure]({data_uri(picture)})"]
-    further = ["fsc", "classes-2d", "map-projections", "orientations", "exposures", "versions"]
+    further = ["overview", "fsc", "classes-2d", "map-projections", "orientations", "exposures", "versions"]
     links = " · ".join(f"[{word}](/artifacts/key/{artifact_key(name, word)})" for word in further)
     parts += [
         "## Report",

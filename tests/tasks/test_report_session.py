@@ -219,7 +219,10 @@ def test_pictures_and_ledger_become_artifacts_of_the_run(full):
             found = client.read_artifacts()
     artifacts = {a.key: a for a in found}
     assert len(found) == len(artifacts)
-    keys = {f"full-{name}" for name in ("fsc", "session", "map-projections", "classes-2d", "exposures", "ledger")}
+    keys = {
+        f"full-{name}"
+        for name in ("fsc", "session", "overview", "map-projections", "classes-2d", "exposures", "ledger")
+    }
     assert keys <= set(artifacts)
     assert artifacts["full-fsc"].type == "image"
     rows = {row["exposure"]: row["reason"] for row in json.loads(artifacts["full-ledger"].data)}
