@@ -18,7 +18,7 @@ from tasks.stores.lease import hold
 from tasks.stores.ledger import read_ledger
 from tasks.stores.session_store import SessionStore
 from tests.torture.feed import N_FRAMES, Feed
-from tests.torture.scenarios import RECIPE
+from tests.torture.site import RECIPE
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 

@@ -6,7 +6,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.torture.scenarios import Row, feed_with_kills
+from tests.torture import from_tests
+from tests.torture.gpu_faults import dying_worker, greedy_item, late_worker
+from tests.torture.scenarios import feed_with_kills
+from tests.torture.site import Row
 
 
 def main() -> int:
@@ -17,9 +20,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vitriflow-torture-") as name:
         folder = Path(name)
         if arguments.short:
-            rows += feed_with_kills(folder / "feed", 80, 0.4, 12.0)
+            rows += feed_with_kills(folder / "feed", 80, 0.5, 12.0)
+            rows += [late_worker(folder / "late", 10.0), dying_worker(folder / "dying"), greedy_item(folder / "greedy")]
         else:
-            rows += feed_with_kills(folder / "feed", 1000, 0.6, 30.0)
+            rows += feed_with_kills(folder / "feed", 1000, 1.0, 30.0)
+            rows += [
+                late_worker(folder / "late", 120.0),
+                dying_worker(folder / "dying"),
+                greedy_item(folder / "greedy"),
+            ]
+            rows += from_tests.rows(outage_seconds=60.0)
     text = table(rows)
     print(text)
     target = Path("bench") / ("torture-short.md" if arguments.short else "torture.md")

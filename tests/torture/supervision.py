@@ -29,6 +29,7 @@ class Supervisor:
         self._home = home
         self._seconds_until_restart = seconds_until_restart
         self._services: dict[str, _Service] = {}
+        self._paused: dict[str, _Service] = {}
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
@@ -54,6 +55,16 @@ class Supervisor:
             raise RuntimeError(f"{name}: found no worker process below {process.pid}")
         for victim in victims:
             victim.kill()
+
+    def pause(self, name: str) -> None:
+        """Stop a service and do not start it again."""
+        self._paused[name] = self._services.pop(name)
+        self._end(self._paused[name])
+
+    def resume(self, name: str) -> None:
+        service = self._paused.pop(name)
+        service.process = self._run(service)
+        self._services[name] = service
 
     def is_running(self, name: str) -> bool:
         return self._services[name].process.is_running()
