@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 120
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
@@ -31,6 +31,18 @@ class Browser:
 
     def open(self, path: str) -> None:
         self.driver.get(self._ui_url + path)
+
+    def open_artifact(self, key: str) -> None:
+        """The newest artifact of a key, by way of the list of the key's artifacts."""
+        self.open(f"/artifacts/key/{key}")
+
+        def opened() -> bool:
+            links = self.driver.find_elements(By.CSS_SELECTOR, "a[href*='/artifacts/artifact/']")
+            if links:
+                links[0].click()
+            return bool(links)
+
+        self._until(opened, f"an artifact of {key}")
 
     def text(self) -> str:
         return self.driver.find_element(By.TAG_NAME, "body").text

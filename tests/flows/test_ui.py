@@ -169,15 +169,16 @@ def session(operator, server, deployments, movies) -> SessionStore:
 
 def test_a_session_that_was_started_from_the_form_is_seen_in_its_artifacts(session, operator):
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}
-    operator.open("/artifacts/key/apo42-session")
+    operator.open_artifact("apo42-session")
     operator.sees("3 of 4 exposures in use", "extract particles", "3 of 4", "report.html")
     operator.picture("session")
-    operator.open("/artifacts/key/apo42-ledger")
+    operator.open_artifact("apo42-ledger")
     operator.sees("quarantined", "truncated")
     operator.picture("ledger")
-    operator.open("/artifacts/key/apo42-fsc")
-    operator.sees("Half-map FSC")
-    operator.picture("fsc")
+    for picture, words in (("overview", "course of the session"), ("fsc", "Half-map FSC")):
+        operator.open_artifact(f"apo42-{picture}")
+        operator.sees(words)
+        operator.picture(picture)
 
 
 def test_only_what_failed_is_repeated_from_the_form(session, operator, server, deployments):
