@@ -36,6 +36,9 @@ except ImportError:  # only machines that submit to Slurm need it
 
 logger = logging.getLogger(__name__)
 
+_ENDED_STATES = {"BF", "CA", "CD", "CG", "DL", "F", "NF", "OOM", "PR", "TO"}
+"""Slurm's short names of states from which a job does not come back."""
+
 _SECONDS_WANTED = 30.0
 """A stage that waits for its first worker says so every few seconds; this long it counts."""
 
@@ -71,7 +74,7 @@ class SlurmSettings(BaseSettings):
     idle_seconds: float = Field(default=120.0, ge=1)
     """How long a job without work is kept."""
     lost_seconds: float = Field(default=15.0, ge=1)
-    """How long a worker that went away may take to come back before its job is replaced."""
+    """How long a worker may be missing before Slurm is asked whether its job is still there."""
     python: str = sys.executable
     """Interpreter on the nodes; its environment has the same packages as this one."""
     log_folder: Path | None = None
@@ -83,12 +86,19 @@ class SlurmSettings(BaseSettings):
 
 
 class LabelAdaptive(Adaptive):
-    """As many jobs as the items need that wait for this label; what other labels wait for does not count."""
+    """As many jobs as the items need that wait for this label; what other labels wait for does not count.
 
-    def __init__(self, *arguments: Any, label: str, n_slots: int, **options: Any) -> None:
+    Slurm's queue says which jobs there are. Dask alone never replaces a job that was cancelled while it waited, nor one
+    whose submission failed, since neither had a worker that could be lost.
+    """
+
+    def __init__(self, *arguments: Any, label: str, n_slots: int, lost_seconds: float, **options: Any) -> None:
         self.cluster: SpecCluster
         self._label = label
         self._n_slots = n_slots
+        self._lost_seconds = lost_seconds
+        self._missing_since: dict[str, float] = {}
+        self._looked_at = -math.inf
         super().__init__(*arguments, **options)
 
     @property
@@ -110,10 +120,47 @@ class LabelAdaptive(Adaptive):
         is_wanted = bool(wanted) and time.time() - max(wanted) < _SECONDS_WANTED
         return max(math.ceil(n_items / self._n_slots), int(is_wanted))
 
+    async def recommendations(self, target: int) -> dict:
+        await self._forget_lost_jobs()
+        return await super().recommendations(target)  # submits again what was forgotten
+
+    async def _forget_lost_jobs(self) -> None:
+        now = time.monotonic()
+        present = {worker.name for worker in self._workers}
+        missing = [name for name in self.cluster.workers if name not in present]
+        self._missing_since = {name: self._missing_since.get(name, now) for name in missing}
+        overdue = [name for name in missing if now - self._missing_since[name] >= self._lost_seconds]
+        if not overdue or now - self._looked_at < self._lost_seconds:
+            return
+        self._looked_at = now
+        queued = await _queued_jobs()
+        if queued is None:
+            return
+        for name in overdue:
+            job_id = self.cluster.workers[name].job_id  # type: ignore[attr-defined]
+            if job_id not in queued:
+                logger.warning("Slurm has no job %s for %s any more; another one takes its place", job_id, name)
+                del self.cluster.workers[name]
+                del self._missing_since[name]
+
     async def workers_to_close(self, target: int) -> list[str]:
         """Idle workers of this cluster; a busy one is never closed, whatever the target."""
         idle = [str(worker.name) for worker in self._workers if not worker.processing]
         return idle[: max(0, len(self._workers) - target)]
+
+
+async def _queued_jobs() -> set[str] | None:
+    """Numbers of this user's jobs that wait or run; None where Slurm does not answer."""
+    command = ["squeue", "--me", "--noheader", "--format=%i %t"]
+    asked = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, complaint = await asked.communicate()
+    if asked.returncode != 0:
+        logger.warning("squeue failed (%s); jobs that are gone are not replaced before it answers", complaint.decode())
+        return None
+    lines = (line.split() for line in out.decode().splitlines())
+    return {number for number, state in lines if state not in _ENDED_STATES}
 
 
 @asynccontextmanager
@@ -141,6 +188,7 @@ async def slurm_scheduler(settings: SlurmSettings) -> AsyncIterator[str]:
                     Adaptive=LabelAdaptive,
                     label=label,
                     n_slots=n_slots,
+                    lost_seconds=settings.lost_seconds,
                     minimum=minimum,
                     maximum=maximum,
                     interval="1s",
@@ -160,6 +208,7 @@ def _cluster(settings: SlurmSettings, label: Literal["CPU", "GPU"], scheduler: A
         name=f"vitriflow-{label.lower()}",
         job_name=f"vitriflow-{label.lower()}",
         asynchronous=True,
+        silence_logs=False,
         scheduler_cls=scheduler,
         scheduler_options={"port": settings.port, "dashboard_address": f":{settings.dashboard_port}", **address},
         interface=settings.interface,
