@@ -15,6 +15,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_CLIENT_RETRY_EXTRA_CODES,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_UI_URL,
@@ -335,6 +336,7 @@ def running_services() -> Iterator[Services]:
         PREFECT_CLIENT_RETRY_EXTRA_CODES: services.CLIENT_ENVIRONMENT["PREFECT_CLIENT_RETRY_EXTRA_CODES"],
         PREFECT_CLIENT_MAX_RETRIES: services.CLIENT_ENVIRONMENT["PREFECT_CLIENT_MAX_RETRIES"],
         PREFECT_LOGGING_EXTRA_LOGGERS: ["tasks", "flows"],
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30,  # the automation "lost heartbeat" counts on it
     }
     for words in services.login().values():
         changed[PREFECT_API_AUTH_STRING] = words
