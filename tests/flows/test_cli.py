@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tasks.stores.session_store import SessionStore
 from tests.truth.filled_session import fill_session
 
 runner = CliRunner()
@@ -15,7 +16,7 @@ runner = CliRunner()
         (["status", "/nowhere/session.zarr"], "found no session"),
         (["process", "--session", "s.zarr"], "give one of --movies and --micrographs"),
         (["process", "--session", "s.zarr", "--movies", ".", "--set", "symmetry"], "expected name=value"),
-        (["process", "--session", "s.zarr", "--movies", "."], "pixel_size_angstrom: Field required"),
+        (["process", "--session", "s.zarr", "--movies", "."], "pick_particles.diameter_angstrom: Field required"),
         (["process", "--session", "s.zarr", "--movies", ".", "--recipe", "none"], "give a YAML file or one of"),
     ],
 )
@@ -42,3 +43,10 @@ def test_a_second_export_is_refused_until_it_may_overwrite(store, tmp_path):
     assert refused.exit_code == 1
     assert "--overwrite" in refused.output
     assert runner.invoke(app, ["export", store.url, folder, "--overwrite"]).exit_code == 0
+
+
+def test_the_status_says_whose_a_session_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("VITRIFLOW_OWNER", "m.curie")
+    store = SessionStore.create(str(tmp_path / "session.zarr"))
+    result = runner.invoke(app, ["status", store.url], env={"COLUMNS": "200"})
+    assert f"Owner m.curie, group {store.session.group}" in result.output

@@ -56,7 +56,9 @@ def test_what_does_not_is_not(holder):
 
 def test_the_value_of_a_secret_variable_is_known_wherever_it_stands(monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "operator:correct-horse")
-    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql+asyncpg://prefect:battery-staple@db/prefect")
+    monkeypatch.setenv(
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql+asyncpg://prefect:battery-staple@db/prefect"
+    )
     for text in ("correct-horse", "operator:correct-horse", "battery-staple"):
         assert redacted(f"it said {text}!") == "it said ***!"
         with pytest.raises(SecretError):
