@@ -24,12 +24,14 @@ _MIN_GAP = 2.0
 """The largest seen on one cloud (normal, uniform, drifting) of 10 to 800 exposures is 1.6 in 2880 trials."""
 _BODY_SHARE = 0.9
 """Share of a tree's edges that are sure to join neighbours in one cluster; outliers are less than the rest."""
-_DISCOVERY_SIZES = (50, 100, 200, 400, 800, 1600)
+_DISCOVERY_SIZES = (50, 100, 200, 400, 800)
 """Exposures among which places are looked for; the first that shows them counts, since drift blurs the later ones."""
 _ENOUGH_FOR_ONE = 800
 """Exposures among which no places were found until all are said to be of one."""
 _COVERED_SHARE = 0.85
 """Share of the exposures that the discovered places have to explain."""
+_LEAST_TURNS = 0.2
+"""Share of exposures that are of another place than the one before them."""
 _OWN_GAIN, _COMMON_GAIN, _SPREAD_GAIN = 0.2, 0.5, 0.02
 """How fast a place follows its own exposures, all places one visit to each of them, and the jitter the residuals."""
 _RADIUS_IN_JITTERS = 6.0
@@ -93,9 +95,15 @@ def _discover(points: NDArray) -> NDArray | None:
     for size in (*(s for s in _DISCOVERY_SIZES if s < n), min(n, _DISCOVERY_SIZES[-1])):
         for still in (points[:size], _without_drift(points[:size])):
             label = shift_clusters(torch.from_numpy(still)).numpy()
-            if label.max() > 0 and (label != UNKNOWN).mean() >= _COVERED_SHARE:
+            if label.max() > 0 and (label != UNKNOWN).mean() >= _COVERED_SHARE and _is_template(label):
                 return label
     return np.zeros(_ENOUGH_FOR_ONE, np.int64) if n >= _ENOUGH_FOR_ONE else None
+
+
+def _is_template(label: NDArray) -> bool:
+    """Whether the places take turns; one place whose shift jumps now and then gives clusters one after the other."""
+    known = label[label != UNKNOWN]
+    return float((known[1:] != known[:-1]).mean()) >= _LEAST_TURNS
 
 
 def _without_drift(points: NDArray) -> NDArray:
@@ -129,7 +137,11 @@ def _follow(points: NDArray, result: NDArray, places: _Places, start: int, n_use
         if len(waiting) < _MIN_MEMBERS:
             continue
         members = _new_place(points[waiting], places.jitter)
-        if members is not None:
+        if members is not None and len(places.numbers) == 1 and _are_in_a_row(np.array(waiting)[members]):
+            result[np.array(waiting)[members]] = places.numbers[0]  # the only place there is has jumped
+            places.centres = np.median(points[waiting][members], axis=0)[None]
+            waiting = [j for j in waiting if not result[j]]
+        elif members is not None:
             n_used += 1
             places.add(n_used, points[waiting][members])
             result[np.array(waiting)[members]] = n_used
@@ -141,6 +153,10 @@ def _new_place(points: NDArray, jitter: float) -> NDArray | None:
     distance = np.hypot(*(points - points[-1]).T)
     members = np.flatnonzero(distance <= 0.5 * _RADIUS_IN_JITTERS * jitter)
     return members if len(members) >= _MIN_MEMBERS else None
+
+
+def _are_in_a_row(members: NDArray) -> bool:
+    return bool((np.diff(members) == 1).all())
 
 
 class _Places:

@@ -7,7 +7,6 @@ import torch
 from kernels.micrographs.beam_tilt_groups import UNKNOWN, continue_groups, shift_clusters
 from tests.truth import multi_shot as truth
 
-
 TEMPLATES = {
     "3 x 3": truth.grid(3),
     "5 x 5": truth.grid(5),
@@ -83,6 +82,19 @@ def test_a_template_with_more_places_adds_numbers():
     assert agreement(found, place) == 1
     assert found[: len(first)].max() == 9
     assert found.max() == 18
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1e-3])
+def test_one_place_whose_shift_jumps_now_and_then_is_one_group(jitter):
+    """As after every centring of the beam: the shift stays for a while, and all exposures of that while agree."""
+    random = np.random.default_rng(8)
+    jumps = np.repeat(random.normal(size=(30, 2)), 40, axis=0)
+    shift = torch.from_numpy(jumps + random.normal(0, jitter, jumps.shape))
+    found = continue_groups(shift, nothing_known(shift))
+    assert set(found.tolist()) <= {0, 1}
+    assert (found == 1).double().mean() > 0.95
+    for part in (200, 900):
+        assert continue_groups(shift[:part], nothing_known(shift[:part])).max() <= 1
 
 
 def test_numbers_that_are_taken_are_left_alone():
