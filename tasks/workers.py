@@ -478,16 +478,21 @@ def _record_failure(
 @contextmanager
 def stage_usage(client: Client, label: Label, report: StageReport) -> Iterator[None]:
     """Add the CPU seconds and the peak memory of the labelled workers during the block to the report."""
-    info = client.scheduler_info(n_workers=-1)["workers"]
-    addresses = [address for address, worker in info.items() if worker["resources"].get(label, 0) >= 1]
-    before = client.run(_usage, True, workers=addresses, on_error="ignore")  # one may just be given back
+    # one may just be given back
+    before = client.run(_usage, True, workers=_addresses(client, label), on_error="ignore")
     try:
         yield
     finally:
-        after = client.run(_usage, False, workers=addresses, on_error="ignore")
+        # those of now: one that was lost would be waited for, one that came later has worked too
+        after = client.run(_usage, False, workers=_addresses(client, label), on_error="ignore")
         for address, (cpu_seconds, peak) in after.items():
             report.cpu_seconds += max(0.0, cpu_seconds - before.get(address, (0.0, 0))[0])
             report.peak_memory_bytes = max(report.peak_memory_bytes, peak)
+
+
+def _addresses(client: Client, label: Label) -> list[str]:
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return [address for address, worker in workers.items() if worker["resources"].get(label, 0) >= 1]
 
 
 def _usage(is_reset: bool) -> tuple[float, int]:
