@@ -32,7 +32,9 @@ from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
 
-_CARDS_IN_PREFECT = 6
+_PICTURES_IN_PREFECT = ("fsc", "map-projections", "orientations", "classes-2d")
+"""The others are in the report; the server keeps each of them twice, as an artifact and in its log of events."""
+_CARDS_IN_PREFECT = 3
 
 
 class ReportSessionParams(StageParams):
@@ -102,8 +104,10 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
 def _publish(contents: Contents) -> None:
     """The same pictures as artifacts of the Prefect run; nothing outside of one."""
     name = contents.store.session.name
-    for key, (content, alt) in contents.pictures.items():
-        show_image(artifact_key(name, key), content, markdown_text(f"{name}: {alt}"))
+    for key in _PICTURES_IN_PREFECT:
+        if key in contents.pictures:
+            content, alt = contents.pictures[key]
+            show_image(artifact_key(name, key), content, markdown_text(f"{name}: {alt}"))
     text = f"# Exposures of {markdown_text(name)}\n\n" + "\n\n".join(contents.cards[:_CARDS_IN_PREFECT])
     show_markdown(artifact_key(name, "exposures"), text, f"{markdown_text(name)}: exposures, those not used first")
     show_session(contents)

@@ -68,10 +68,10 @@ def figure_with_axes(
     return figure, axes
 
 
-def png(figure: Figure, n_colours: int = 96) -> bytes:
+def png(figure: Figure, n_colours: int = 96, dpi: int = _DPI) -> bytes:
     """PNG of a figure with a palette of its own, which is two to four times smaller than full colour."""
     canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(_DPI)
+    figure.set_dpi(dpi)
     canvas.draw()
     image = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
     return encode_png(image.quantize(n_colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))

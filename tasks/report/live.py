@@ -20,8 +20,9 @@ _PROBLEMS_SHOWN = 20
 _LONGEST_REASON = 300
 _URGENCY = ("failed", "quarantined", "skipped")
 _BAR_LENGTH = 20
-_GROWTH_TO_PICTURE = 2.0
-_COLOURS = 16
+_GROWTH_TO_PICTURE = 3.0
+_COLOURS = 12
+_DPI = 75
 _SHARE_OF_TIME = 0.02
 """That showing a session may take of the time it runs."""
 
@@ -30,7 +31,7 @@ class LiveView:
     """The session's pages in the Prefect UI, renewed after batches but never so often that it costs more than 2 %.
 
     The server keeps what it is sent in its log of events, too, for a week. So the page and the table, some kilobytes,
-    are renewed each time, and the picture when the session has doubled.
+    are renewed each time, and the picture when the session has trebled.
     """
 
     def __init__(self, session_url: str, web_folder: str | None = None) -> None:
@@ -66,7 +67,7 @@ def show_session(contents: Contents) -> None:
 def show_course(contents: Contents) -> None:
     """``<session>-overview``: defocus, resolution, motion, drift and picks of each exposure."""
     name = contents.store.session.name
-    picture = course_png(contents, _COLOURS)
+    picture = course_png(contents, n_colours=_COLOURS, dpi=_DPI)
     if picture is not None:
         show_image(artifact_key(name, "overview"), picture, f"{markdown_text(name)}: course of the session")
 

@@ -24,11 +24,11 @@ def course(contents: Contents) -> str:
     return page.section("overview", "Session", page.grid([shown], "pictures wide"))
 
 
-def course_png(contents: Contents, n_colours: int = 96) -> bytes | None:
-    """Figures of every exposure in the order of their ids; None where there are none."""
+def course_png(contents: Contents, **options: int) -> bytes | None:
+    """Figures of every exposure in the order of their ids; None where there are none. Options are those of `png`."""
     series = _series(contents)
     is_accepted = np.array([line.state == "done" for line in contents.ledger.lines])
-    return png(exposure_plots.session_overview(series, is_accepted), n_colours) if series else None
+    return png(exposure_plots.session_overview(series, is_accepted), **options) if series else None
 
 
 def _series(contents: Contents) -> list[exposure_plots.Series]:
