@@ -8,12 +8,14 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
+from flows.renewal_policy import RenewalParams
 from tasks.build_initial_map import BuildInitialMapParams
 from tasks.classify_2d import Classify2dParams
 from tasks.correct_motion import CorrectMotionParams
 from tasks.curate_exposures import CurateExposuresParams
 from tasks.estimate_ctf import EstimateCtfParams
 from tasks.extract_particles import ExtractParticlesParams
+from tasks.forecast_resolution import ForecastResolutionParams
 from tasks.group_optics import GroupOpticsParams
 from tasks.import_session import ImportSessionParams
 from tasks.pick_particles import PickParticlesParams
@@ -39,7 +41,10 @@ class Recipe(StageParams):
     build_initial_map: BuildInitialMapParams
     refine_map: RefineMapParams
     sharpen_map: SharpenMapParams = SharpenMapParams()
+    forecast_resolution: ForecastResolutionParams = ForecastResolutionParams()
     report_session: ReportSessionParams = ReportSessionParams()
+    renewal: RenewalParams = RenewalParams()
+    """When the classes and maps of a running session are made anew."""
     batch_size: int = Field(default=100, ge=1)
     """Exposures that one Prefect task run works on."""
     max_failed_fraction: float = Field(default=0.5, ge=0, le=1)

@@ -159,6 +159,7 @@ def _write_map(
         )  # fmt: skip
         attempt.figures.update(
             n_particles=n_particles,
+            n_available=len(particles),
             n_restarts=params.n_restarts,
             best_restart=best,
             log_likelihood=round(max(likelihoods), 3),
