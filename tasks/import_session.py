@@ -154,14 +154,14 @@ def _entered(ledger: FileLedger, imports: Iterator[ImportedFile]) -> tuple[list[
     try:
         for one in imports:
             batch.append(one)
-            odd += [what for record in [one.record] if record is not None and (what := _contradiction(record))]
+            contradiction = _contradiction(one.record) if one.record is not None else ""
+            odd += [contradiction] if contradiction else []
             if len(batch) == _FILES_AT_ONCE:
                 lines += ledger.enter(batch)
                 batch = []
     finally:
         lines += ledger.enter(batch)
-        lines += ledger.finish()
-    return lines, odd
+    return lines + ledger.finish(), odd
 
 
 def _with_absolute_references(params: ImportSessionParams, folder: Path) -> ImportSessionParams:
@@ -230,6 +230,8 @@ def _import_files(store: SessionStore, todo: Iterable[Work], rules: ImportRules)
     works = sorted(todo, key=lambda work: (work.file.path.count(os.sep), work.file.path))
     put_off: list[Work] = []
     for is_last in (False, True):
+        if not works:
+            return
         for work, result in run_items(import_file, works, store.url, rules, is_last, label="CPU", name=STAGE):
             if isinstance(result, StoreWriteError):
                 raise result
@@ -240,8 +242,6 @@ def _import_files(store: SessionStore, todo: Iterable[Work], rules: ImportRules)
             else:
                 yield result
         works = put_off
-        if not works:
-            return
 
 
 def _contradiction(record: Record) -> str:
