@@ -132,7 +132,7 @@ class AutomationDeclaration(_Declaration):
     name: str
     description: str = ""
     trigger: dict[str, Any]
-    """With ``match_related: our flows``, events of the flows that are deployed here."""
+    """With ``match_related: our deployments``, events of their runs; ``our flows``, also of runs started by hand."""
     actions: list[dict[str, Any]] = Field(min_length=1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -80,10 +80,10 @@ def deploy(declared: Declarations, settings: Settings) -> list[Change]:
         alarm = _install_alarm(client, settings)
         changes += alarm.changes
         changes += [_install_deployment(client, deployment) for deployment in declared.deployments]
-        flow_names = sorted({deployment.flow().name for deployment in declared.deployments})
+        ours = our_resources(client, declared.deployments)
         existing = _all_automations(client)
         for automation in declared.automations:
-            core = automation_of(automation, flow_names, alarm.action)
+            core = automation_of(automation, ours, alarm.action)
             changes.append(_install_automation(client, core, existing))
         changes += _remove_automations(client, existing, {automation.name for automation in declared.automations})
         changes += _remove_deployments(client, {deployment.name for deployment in declared.deployments})
@@ -318,13 +318,33 @@ def _remove_deployments(client: SyncPrefectClient, declared: set[str]) -> list[C
     return changes
 
 
+def our_resources(
+    client: SyncPrefectClient, deployments: Sequence[DeploymentDeclaration]
+) -> dict[str, dict[str, str | list[str]]]:
+    """What ``our flows`` and ``our deployments`` mean: related resources that the events of their runs have."""
+    flows = {deployment.flow().name for deployment in deployments}
+    ids = [client.read_deployment_by_name(f"{d.flow().name}/{d.name}").id for d in deployments]
+    return {
+        "our flows": {"prefect.resource.role": "flow", "prefect.resource.name": sorted(flows)},
+        "our deployments": {
+            "prefect.resource.role": "deployment",
+            "prefect.resource.id": sorted(f"prefect.deployment.{deployment_id}" for deployment_id in ids),
+        },
+    }
+
+
 def automation_of(
-    declared: AutomationDeclaration, flow_names: list[str], notify: Callable[[Notify], dict[str, Any]]
+    declared: AutomationDeclaration,
+    ours: Mapping[str, Mapping[str, str | list[str]]],
+    notify: Callable[[Notify], dict[str, Any]],
 ) -> AutomationCore:
-    """Prefect's automation, with our flows and the way to tell somebody filled in."""
+    """Prefect's automation, with what is ours and the way to tell somebody filled in."""
     trigger = dict(declared.trigger)
-    if trigger.get("match_related") == "our flows":
-        trigger["match_related"] = {"prefect.resource.role": "flow", "prefect.resource.name": flow_names}
+    related = trigger.get("match_related")
+    if isinstance(related, str):
+        if related not in ours:
+            raise ValueError(f"automation {declared.name}: match_related is {related!r}, expected one of {list(ours)}")
+        trigger["match_related"] = ours[related]
     actions = [
         notify(Notify.model_validate(action["notify"])) if "notify" in action else action for action in declared.actions
     ]

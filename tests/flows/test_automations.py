@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 from distributed import Client
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Pending
 from pydantic import SecretStr
 
 from flows.declarations import Declarations, DeploymentDeclaration, read_declarations
@@ -38,6 +39,8 @@ HEARTBEAT_WINDOW_SECONDS = 12
 FLOWS = '''
 import os, sys, time
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
 
 @flow(name="rehearsal", flow_run_name="{what}")
 def rehearsal(what: str) -> None:
@@ -48,7 +51,13 @@ def rehearsal(what: str) -> None:
     time.sleep(600)
 
 if __name__ == "__main__":
-    rehearsal(sys.argv[1])
+    what, run_id = sys.argv[1:]
+    if run_id == "by hand":
+        rehearsal(what)
+    else:
+        with get_client(sync_client=True) as client:
+            run = client.read_flow_run(run_id)
+        run_flow(rehearsal, flow_run=run, parameters=run.parameters)
 '''
 
 
@@ -122,7 +131,7 @@ def client(connected, receiver, script) -> Iterator[SyncPrefectClient]:
     deploy(Declarations(), Settings())
 
 
-def start(script: Path, what: str, api: str) -> subprocess.Popen[bytes]:
+def start(script: Path, what: str, api: str, run: str = "by hand") -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "PREFECT_API_URL": api,
@@ -131,25 +140,28 @@ def start(script: Path, what: str, api: str) -> subprocess.Popen[bytes]:
         "DO_NOT_TRACK": "1",
     }
     return subprocess.Popen(
-        [sys.executable, str(script), what], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, str(script), what, run], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
 
 
 def test_a_vanished_process_becomes_a_crashed_run_and_a_message(client, receiver, script, connected):
-    process = start(script, "vanishes", connected.prefect_api_url)
+    deployment = client.read_deployment_by_name("rehearsal/rehearsal")
+    run = client.create_flow_run_from_deployment(
+        deployment.id, parameters={"what": "vanishes"}, name="vanishes", state=Pending()
+    )
+    process = start(script, "vanishes", connected.prefect_api_url, str(run.id))
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"alive\n"
-        run = client.read_flow_runs(sort="START_TIME_DESC", limit=1)[0]  # type: ignore[arg-type]
-        assert (run.name, run.state_name) == ("vanishes", "Running")
+        assert client.read_flow_run(run.id).state_name == "Running"
         wait_until(lambda: has_event(client, "prefect.flow-run.heartbeat", run.id), "a heartbeat")
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     wait_until(lambda: client.read_flow_run(run.id).state_name == "Crashed", "Crashed")
     state = client.read_flow_run(run.id).state
-    assert state is not None and "No heartbeat" in str(state.message)
-    assert "No heartbeat" in receiver.wait_for("rehearsal Crashed: vanishes")["message"]
+    assert state is not None and "heartbeat is lost" in str(state.message)
+    assert "heartbeat is lost" in receiver.wait_for("rehearsal Crashed: vanishes")["message"]
 
 
 def has_event(client: SyncPrefectClient, name: str, run: UUID) -> bool:
