@@ -110,6 +110,12 @@ class LabelAdaptive(Adaptive):
     def _scheduler(self) -> Scheduler:
         return cast(Scheduler, self.cluster.scheduler)
 
+    @property
+    def observed(self) -> set[Any]:
+        """Names of the workers that arrived. A scheduler tells only one of its clusters of them, so it is asked here:
+        a busy worker that was thought to be on its way would be closed first."""
+        return {str(worker.name) for worker in self._workers}
+
     async def target(self) -> int:
         n_items = sum(
             1
@@ -126,8 +132,8 @@ class LabelAdaptive(Adaptive):
 
     async def _forget_lost_jobs(self) -> None:
         now = time.monotonic()
-        present = {worker.name for worker in self._workers}
-        missing = [name for name in self.cluster.workers if name not in present]
+        observed = self.observed
+        missing = [name for name in self.cluster.workers if name not in observed]
         self._missing_since = {name: self._missing_since.get(name, now) for name in missing}
         overdue = [name for name in missing if now - self._missing_since[name] >= self._lost_seconds]
         if not overdue or now - self._looked_at < self._lost_seconds:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.slurm import SlurmSettings, slurm_scheduler
+from flows.services import worker_environment
+from flows.slurm import SlurmSettings, _cluster, slurm_scheduler
 from tasks.correct_motion import CorrectMotionParams, correct_motion
 from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
@@ -145,14 +146,16 @@ def test_a_cancelled_job_is_replaced_and_its_item_is_done_once(label, slurm, add
 
 
 def test_jobs_without_work_are_given_back(slurm, address):
-    wait_until(lambda: not slurm.jobs(), 180)
+    wait_until(lambda: not slurm.jobs(), 240)
 
 
-def test_a_gpu_job_asks_for_its_gpu_and_a_cpu_job_for_none(address):
-    pytest.importorskip("dask_jobqueue")
-    from flows.slurm import _cluster
+def test_a_gpu_job_asks_for_its_gpu_and_a_cpu_job_for_none():
+    async def scripts() -> dict[str, str]:
+        return {label: _cluster(SlurmSettings(), label, None).job_script() for label in ("CPU", "GPU")}
 
-    scripts = {label: _cluster(SlurmSettings(), label, None).job_script() for label in ("CPU", "GPU")}
-    assert "#SBATCH --gres=gpu:1" in scripts["GPU"] and "--resources GPU=1" in scripts["GPU"]
-    assert "gres" not in scripts["CPU"] and f"--resources CPU={SlurmSettings().cpu_cores}" in scripts["CPU"]
-    assert "CUDA_VISIBLE_DEVICES" not in scripts["GPU"], "Slurm itself says which GPU a job has"
+    found = asyncio.run(scripts())
+    assert "#SBATCH --gres=gpu:1" in found["GPU"] and "--resources GPU=1" in found["GPU"]
+    assert "gres" not in found["CPU"] and f"--resources CPU={SlurmSettings().cpu_cores}" in found["CPU"]
+    assert "CUDA_VISIBLE_DEVICES" not in found["GPU"], "Slurm itself says which GPU a job has"
+    for name, value in worker_environment("GPU", SlurmSettings().gpu_cores).items():
+        assert f"export {name}={value!r}" in found["GPU"]
