@@ -19,7 +19,7 @@ from tasks.report.artifacts import artifact_key, show_image, show_markdown
 from tasks.report.classes import classes_2d
 from tasks.report.contents import Contents
 from tasks.report.exposures import exposure_cards
-from tasks.report.live import show_course, show_session
+from tasks.report.live import show_course, show_page, show_problems
 from tasks.report.maps import final_map, initial_map
 from tasks.report.session import course, trouble
 from tasks.report.stages import parameters_and_cost
@@ -110,5 +110,5 @@ def _publish(contents: Contents) -> None:
             show_image(artifact_key(name, key), content, markdown_text(f"{name}: {alt}"))
     text = f"# Exposures of {markdown_text(name)}\n\n" + "\n\n".join(contents.cards[:_CARDS_IN_PREFECT])
     show_markdown(artifact_key(name, "exposures"), text, f"{markdown_text(name)}: exposures, those not used first")
-    show_session(contents)
-    show_course(contents)
+    for show in (show_page, show_problems, show_course):
+        show(contents)

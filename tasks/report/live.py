@@ -19,7 +19,7 @@ from tasks.stores.session_store import SessionStore
 _PROBLEMS_SHOWN = 20
 _LONGEST_REASON = 300
 _URGENCY = ("failed", "quarantined", "skipped")
-_BAR_LENGTH = 20
+_BAR_LENGTH = 10
 _GROWTH_TO_PICTURE = 3.0
 _COLOURS = 12
 _DPI = 75
@@ -30,8 +30,8 @@ _SHARE_OF_TIME = 0.02
 class LiveView:
     """The session's pages in the Prefect UI, renewed after batches but never so often that it costs more than 2 %.
 
-    The server keeps what it is sent in its log of events, too, for a week. So the page and the table, some kilobytes,
-    are renewed each time, and the picture when the session has trebled.
+    The server keeps what it is sent in its log of events, too, for a week. So the page, some kilobytes, is renewed
+    each time, the table and the picture when the session has trebled.
     """
 
     def __init__(self, session_url: str, web_folder: str | None = None) -> None:
@@ -46,22 +46,28 @@ class LiveView:
             return
         store = SessionStore.open(self._url)
         contents = Contents(store, read_ledger(store), web_folder=self._web_folder)
-        show_session(contents)
+        show_page(contents)
         n = len(contents.ledger.lines)
         if n >= _GROWTH_TO_PICTURE * self._n_pictured:
+            show_problems(contents)
             show_course(contents)
             self._n_pictured = n
         took = time.monotonic() - started
         self._next_at = time.monotonic() + took / _SHARE_OF_TIME
 
 
-def show_session(contents: Contents) -> None:
-    """Two artifacts: ``<session>-session``, a page to look at, and ``<session>-ledger``, a table of problems."""
+def show_page(contents: Contents) -> None:
+    """``<session>-session``: how far the session is, and what went wrong last."""
     name = contents.store.session.name
     show_markdown(artifact_key(name, "session"), session_markdown(contents), f"Session {markdown_text(name)}")
-    lost = [line for line in contents.ledger.lines if line.state != "done"]
-    words = f"{number_words(len(lost))} of {number_words(len(contents.ledger.lines))} exposures are not used"
-    show_table(artifact_key(name, "ledger"), ledger_rows(contents.ledger.lines), f"{markdown_text(name)}: {words}")
+
+
+def show_problems(contents: Contents) -> None:
+    """``<session>-ledger``: the exposures that are not used, the last of them."""
+    name, lines = contents.store.session.name, contents.ledger.lines
+    n_lost = sum(line.state != "done" for line in lines)
+    words = f"{number_words(n_lost)} of {number_words(len(lines))} exposures are not used"
+    show_table(artifact_key(name, "ledger"), ledger_rows(lines), f"{markdown_text(name)}: {words}")
 
 
 def show_course(contents: Contents) -> None:
