@@ -342,7 +342,9 @@ def _first_radius(geometry: Geometry, params: RefineMapParams) -> int:
     return max(4, round(geometry.field_angstrom / params.initial_low_pass_angstrom))
 
 
+@lru_cache(maxsize=1)
 def _particles(scratch: _Scratch) -> tuple[ParticleSet, Geometry]:
+    """The table that is refined and the size of its images; the latter asks every exposure, so a worker keeps it."""
     source = next(address for address in scratch.inputs if address.startswith("particles/"))
     particles = read_particles(scratch.store.product(source).read())
     return particles, stack_geometry(scratch.store, particles)
