@@ -137,10 +137,13 @@ def dask_address(settings: Settings) -> str:
     """Address of the scheduler: the one in the settings, or that of the running services."""
     if settings.dask_address:
         return settings.dask_address
-    found = running(settings)
-    if found is None:
-        raise ServiceError("no Dask scheduler is known; run `vitriflow up`, or set VITRIFLOW_DASK_ADDRESS")
-    return found.dask_address
+    path = _state_path(settings)
+    if path.exists():
+        started = Services.model_validate_json(path.read_text())
+        scheduler = [process for process in started.processes if process.name == "dask-scheduler"]
+        if not scheduler or scheduler[0].running():  # a stage waits for workers, so those may come later
+            return started.dask_address
+    raise ServiceError("no Dask scheduler is known; run `vitriflow up`, or set VITRIFLOW_DASK_ADDRESS")
 
 
 def login() -> dict[str, str]:

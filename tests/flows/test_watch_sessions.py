@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from flows.process_live import process_live
-from flows.session_recipe import recall_recipe
+from flows.recipe import read_recipe
+from flows.session_recipe import recall_recipe, remember_recipe
 from flows.sole_use import EXPOSURES
 from flows.watch_sessions import watch_sessions
-from tasks.scan_folders import ScanFoldersParams
+from tasks.scan_folders import FolderWatch, ScanFoldersParams
 from tasks.stores.arrivals import waiting_arrivals
 from tasks.stores.lease import hold
 from tasks.stores.ledger import read_ledger
@@ -103,17 +104,19 @@ def test_two_waves_at_once_do_everything_once(microscope, connected, settings, t
     root = tmp_path / "root"
     shutil.copytree(microscope.folder, root / "twins")
     stores = tmp_path / "stores"
-    watch_sessions([str(root)], str(stores), "default", CHANGES, SCAN, seconds=0.5, poll_seconds=1, processing="here")
-    # the rest arrives while no watch runs
+    (session,) = FolderWatch(str(stores), SCAN).scan([str(root)])
+    assert session.n_new >= 9
+    remember_recipe(session.store_url, read_recipe("default", {name: str(value) for name, value in CHANGES.items()}))
     program = (
         "import sys; from flows.process_live import process_live; "
-        "process_live(sys.argv[1], idle_seconds=0)"
+        "process_live(sys.argv[1], idle_seconds=0, renewal='never')"
     )  # fmt: skip
-    url = str(stores / "twins.zarr")
     environment = {"VITRIFLOW_HOME": str(settings.home), "PREFECT_API_URL": connected.prefect_api_url}
     running = [
-        subprocess.Popen([sys.executable, "-c", program, url], env={**os.environ, **environment}) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", program, session.store_url], env={**os.environ, **environment})
+        for _ in range(2)
     ]
     assert [process.wait(timeout=300) for process in running] == [0, 0]
-    store = SessionStore.open(url)
+    store = SessionStore.open(session.store_url)
+    assert sum(state == "done" for state in states(store).values()) >= 9
     assert all(len(store.exposure_product(e, "correct_motion").attempts()) <= 1 for e in store.exposure_ids())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.torture.site import Row
 
+_WATCH = "tests/flows/test_watch_sessions.py"
 TESTS = {
     "tests/infra/test_swift.py::test_an_outage_is_waited_for_and_nothing_is_lost_or_done_twice": "the S3 store fails",
     "tests/infra/test_swift.py::test_wrong_credentials_are_named_and_not_waited_for": "wrong S3 credentials",
@@ -18,8 +19,8 @@ TESTS = {
     "tests/infra/test_postgresql.py::test_a_flow_outlives_a_restart_of_its_database": "PostgreSQL restarted",
     "tests/infra/test_slurm.py::test_a_cancelled_job_is_replaced_and_its_item_is_done_once": "a Slurm job cancelled",
     "tests/tasks/test_commit.py::test_a_full_disk_is_named_and_leaves_nothing_readable": "a full disk",
-    "tests/flows/test_watch_sessions.py::test_two_waves_at_once_do_everything_once": "two operators start one session",
-    "tests/flows/test_watch_sessions.py::test_a_watch_that_starts_again_processes_nothing_again": "a batch handed over twice",
+    f"{_WATCH}::test_two_waves_at_once_do_everything_once": "two operators start one session",
+    f"{_WATCH}::test_a_watch_that_starts_again_processes_nothing_again": "a batch handed over twice",
 }  # fmt: skip
 
 
