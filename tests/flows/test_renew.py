@@ -4,13 +4,17 @@ import json
 import time
 
 import pytest
+import torch
 
 from flows.recipe import read_recipe
 from flows.renew import anything_due, renew
 from flows.renewal_policy import RenewalParams, classes_due, first_map_due, refinement_due
 from flows.session_recipe import remember_recipe
+from kernels.rotations import random_rotations
 from tasks.records.session import StageParams
 from tasks.stores.counts import SessionCounts, count_session
+from tests.truth.extracted_session import write_extracted
+from tests.truth.gaussian_particles import cage_points, gaussian_projections, imaged
 
 POLICY = RenewalParams()
 RECIPE = read_recipe(
@@ -98,3 +102,31 @@ def test_where_nothing_is_due_no_worker_is_needed_and_nothing_is_done(store, cap
 def test_a_policy_of_no_growth_is_refused():
     with pytest.raises(ValueError, match="greater than 1"):
         RenewalParams(refinement_growth=1.0)
+
+
+@pytest.mark.server
+def test_a_session_that_ended_is_brought_up_to_date_through_prefect_and_dask(store, connected):
+    rotation = random_rotations(60, torch.Generator().manual_seed(3))
+    points = cage_points("O", 6, 46.0, 5)
+    images = imaged(gaussian_projections(points, rotation, torch.zeros(60, 2), 40, 4.5, 5.0), 4.5, 0.5, 3)
+    write_extracted(store, images, 2)
+    store.index("extract_particles").append({f"exposure_0{i}": ("done", None, {"n_particles": 30}) for i in range(2)})
+    quick = {
+        "classify_2d": {"n_classes": 2, "n_iterations": 3, "resolution_angstrom": 20.0, "keep": "all"},
+        "build_initial_map": {
+            "symmetry": "O", "n_restarts": 2, "n_iterations": 2, "n_final_iterations": 1,
+            "first_resolution_angstrom": 30.0, "restart_resolution_angstrom": 22.0, "resolution_angstrom": 18.0,
+        },
+        "refine_map": {"symmetry": "O", "max_iterations": 2, "initial_low_pass_angstrom": 30.0},
+    }  # fmt: skip
+    recipe = RECIPE.model_copy(
+        update={name: getattr(RECIPE, name).model_copy(update=changes) for name, changes in quick.items()}
+    )
+    assert renew(store.url, recipe) == []
+    reports = renew(store.url, recipe, is_final=True)
+    stages = ["classify_2d", "build_initial_map", "refine_map", "sharpen_map", "forecast_resolution"]
+    assert [report.stage for report in reports] == stages
+    assert all(report.done for report in reports if report.stage != "sharpen_map")
+    counts = count_session(store)
+    assert (counts.n_classified, counts.n_selected, counts.n_mapped, counts.n_refined) == (60, 60, 60, 60)
+    assert all(report.kept or report.skipped for report in renew(store.url, recipe, is_final=True))
