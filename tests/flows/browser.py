@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -68,7 +69,20 @@ class Browser:
         """Type into the field under a label of a form."""
         field = self._until(lambda: self._field(label), f"a field {label!r}")
         field.clear()
-        field.send_keys(value)
+        field.send_keys(value, Keys.TAB)
+
+    def submit(self) -> None:
+        """Submit the form of a deployment; its page is left when the run is made."""
+        form = self.driver.current_url
+
+        def left() -> bool:
+            if self.driver.current_url == form:
+                self.click("Submit")
+                with suppress(TimeoutException):
+                    WebDriverWait(self.driver, 10, 0.2).until(lambda _: self.driver.current_url != form)
+            return self.driver.current_url != form
+
+        self._until(left, "the form to be accepted")
 
     def switch_on(self, label: str) -> None:
         """Flip the switch under a label of a form."""

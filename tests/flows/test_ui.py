@@ -159,7 +159,7 @@ def session(operator, server, deployments, movies) -> SessionStore:
     operator.fill("session_url", url)
     operator.fill("source", str(movies))
     operator.picture("form")
-    operator.click("Submit")
+    operator.submit()
     run = server.wait_for("process_session", "Completed")
     operator.open(f"/runs/flow-run/{run}")
     operator.sees("Completed", "process_session")
@@ -193,7 +193,7 @@ def test_only_what_failed_is_repeated_from_the_form(session, operator, server, d
     operator.fill("session_url", session.url)
     operator.switch_on("only_failed (Optional)")
     operator.picture("only_failed")
-    operator.click("Submit")
+    operator.submit()
     server.wait_for("reprocess_session", "Completed")
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}
     assert {e: session.exposure_product(e, "pick_particles").record() for e in others} == before
