@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.preprocess import preprocess
+from flows.process_session import batches, merge_batches
 from flows.renew import renew
 from flows.session_recipe import recall_recipe
+from flows.sole_use import EXPOSURES, sole_use
+from tasks.extract_particles import extract_particles
+from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
 from tasks.report_session import report_session
+from tasks.stores.exposure_order import exposures_by_time
+from tasks.stores.session_store import SessionStore
 
 
 @flow(name="finish_session", flow_run_name="finish {session_url}")
 def finish_session(session_url: str) -> list[StageReport]:
     """Classes, maps and the forecast with all particles, and the report.
+
+    Exposures are gone through first: where the gain was estimated anew since they came, their motion is corrected
+    again.
 
     Parameters
     ----------
@@ -20,6 +30,13 @@ def finish_session(session_url: str) -> list[StageReport]:
         Store of the session: a folder, or ``s3://bucket/prefix``.
     """
     recipe = recall_recipe(session_url)
-    reports = renew(session_url, recipe, is_final=True)
+    exposures = exposures_by_time(SessionStore.open(session_url))
+    reports: list[StageReport] = []
+    with sole_use(session_url, EXPOSURES):
+        for batch in batches(exposures, recipe.batch_size):
+            reports += preprocess(session_url, batch, recipe)
+            reports.append(pick_particles(session_url, batch, recipe.pick_particles))
+        reports.append(extract_particles(session_url, exposures, recipe.extract_particles))
+    reports += renew(session_url, recipe, is_final=True)
     report_session(session_url, recipe.report_session)
-    return reports
+    return merge_batches(reports)

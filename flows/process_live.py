@@ -12,13 +12,16 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.deployed_runs import start_once
+from flows.events import emit_gain_alarm, emit_quality_drift
 from flows.process_session import check_failures, merge_batches
 from flows.recipe import Recipe
 from flows.renew import anything_due, renew
 from flows.session_recipe import recall_recipe
 from flows.sole_use import EXPOSURES, sole_use
+from tasks.check_quality import check_quality
 from tasks.correct_motion import correct_motion
 from tasks.curate_exposures import curate_exposures
+from tasks.diagnose_gain import diagnose_gain
 from tasks.estimate_ctf import estimate_ctf
 from tasks.extract_particles import extract_particles
 from tasks.group_optics import group_optics
@@ -31,6 +34,7 @@ from tasks.report.live import LiveView
 from tasks.scan_folders import source_folder
 from tasks.stores.arrivals import Arrival, arrivals_version, waiting_arrivals
 from tasks.stores.lease import Lease, LeaseHeldError
+from tasks.stores.session_gain import read_gain_diagnosis
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -38,7 +42,7 @@ logger = logging.getLogger(__name__)
 RENEWAL = "renew/renew"
 """Deployment that renews classes and maps."""
 _SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_BETWEEN_RENEWALS = 60.0
+_SECONDS_BETWEEN_LOOKS_AROUND = 60.0
 
 
 @flow(name="process_live", flow_run_name="live {session_url}")
@@ -112,7 +116,7 @@ def follow_arrivals(
     tried: set[Arrival] = set()
     version: tuple[str, ...] | None = None
     orders, view = Orders(), LiveView(session_url, recipe.report_session.web_folder)
-    renewal_looked_at = -math.inf
+    looked_around_at, alarms = -math.inf, _Alarms()
     while True:
         orders.heed()
         lease.check()
@@ -129,14 +133,36 @@ def follow_arrivals(
             check_failures(reports, recipe.max_failed_fraction)
             view.update()
             last_arrival = time.monotonic()
-            if is_renewed and last_arrival - renewal_looked_at > _SECONDS_BETWEEN_RENEWALS:
-                renewal_looked_at = last_arrival
-                if anything_due(session_url, recipe):
+            if last_arrival - looked_around_at > _SECONDS_BETWEEN_LOOKS_AROUND:
+                looked_around_at = last_arrival
+                alarms.tell(session_url, recipe)
+                if is_renewed and anything_due(session_url, recipe):
                     start_once(RENEWAL, session_url)
         elif time.monotonic() - last_arrival >= idle_seconds or time.monotonic() - started > max_seconds:
             return reports
         else:
             time.sleep(min(_SECONDS_BETWEEN_LOOKS, idle_seconds))
+
+
+class _Alarms:
+    """Tells the server what changed in mid-session, each thing once a wave."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def tell(self, session_url: str, recipe: Recipe) -> None:
+        store = SessionStore.open(session_url)
+        changes = check_quality.fn(session_url, recipe.check_quality)
+        if fresh := [change for change in changes if self._is_new("quality", change.figure)]:
+            emit_quality_drift(store.session.name, fresh)
+        diagnosis = read_gain_diagnosis(store)
+        if diagnosis and (new := [a for a in diagnosis.alarms if self._is_new(a.kind, f"{a.exposure} {a.region_px}")]):
+            emit_gain_alarm(store.session.name, new)
+
+    def _is_new(self, kind: str, what: str) -> bool:
+        is_new = (kind, what) not in self._told
+        self._told.add((kind, what))
+        return is_new
 
 
 def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe: Recipe) -> list[StageReport]:
@@ -145,6 +171,7 @@ def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe
     exposures = imported.available
     return [
         imported,
+        diagnose_gain.fn(session_url, exposures, recipe.diagnose_gain),
         correct_motion.fn(session_url, exposures, recipe.correct_motion),
         estimate_ctf.fn(session_url, exposures, recipe.estimate_ctf),
         curate_exposures.fn(session_url, exposures, recipe.curate_exposures),

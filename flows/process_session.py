@@ -15,6 +15,7 @@ from flows.recipe import Recipe
 from flows.reconstruct import reconstruct
 from flows.session_recipe import remember_recipe
 from flows.sole_use import EXPOSURES, MAPS, sole_use
+from tasks.diagnose_gain import diagnose_gain
 from tasks.import_session import import_session
 from tasks.records.session import StageReport
 from tasks.report.live import LiveView
@@ -56,6 +57,7 @@ def process_session(session_url: str = _SESSION, source: str = _SOURCE, recipe: 
 def solve(session_url: str, exposure_ids: Sequence[str], recipe: Recipe, reports: list[StageReport]) -> None:
     """From imported exposures to a sharpened map; what each stage did is added to ``reports``."""
     view = LiveView(session_url, recipe.report_session.web_folder)
+    reports.append(diagnose_gain(session_url, list(exposure_ids), recipe.diagnose_gain))
     for batch in batches(exposure_ids, recipe.batch_size):
         reports += preprocess(session_url, batch, recipe)
         view.update()

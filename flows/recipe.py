@@ -10,9 +10,11 @@ from pydantic import Field, ValidationError
 
 from flows.renewal_policy import RenewalParams
 from tasks.build_initial_map import BuildInitialMapParams
+from tasks.check_quality import CheckQualityParams
 from tasks.classify_2d import Classify2dParams
 from tasks.correct_motion import CorrectMotionParams
 from tasks.curate_exposures import CurateExposuresParams
+from tasks.diagnose_gain import DiagnoseGainParams
 from tasks.estimate_ctf import EstimateCtfParams
 from tasks.extract_particles import ExtractParticlesParams
 from tasks.forecast_resolution import ForecastResolutionParams
@@ -31,6 +33,7 @@ class Recipe(StageParams):
     """How a session is processed, from movies to the sharpened map."""
 
     import_session: ImportSessionParams = ImportSessionParams()
+    diagnose_gain: DiagnoseGainParams = DiagnoseGainParams()
     correct_motion: CorrectMotionParams = CorrectMotionParams()
     estimate_ctf: EstimateCtfParams = EstimateCtfParams()
     curate_exposures: CurateExposuresParams = CurateExposuresParams()
@@ -43,6 +46,7 @@ class Recipe(StageParams):
     sharpen_map: SharpenMapParams = SharpenMapParams()
     forecast_resolution: ForecastResolutionParams = ForecastResolutionParams()
     report_session: ReportSessionParams = ReportSessionParams()
+    check_quality: CheckQualityParams = CheckQualityParams()
     renewal: RenewalParams = RenewalParams()
     """When the classes and maps of a running session are made anew."""
     batch_size: int = Field(default=100, ge=1)

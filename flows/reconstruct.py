@@ -1,4 +1,4 @@
-"""Chapter three: a first map from nothing, a gold-standard refinement, a sharpened map."""
+"""Chapter three: a first map from nothing, a gold-standard refinement, a sharpened map, what more data would give."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.recipe import Recipe
 from tasks.build_initial_map import build_initial_map
+from tasks.forecast_resolution import forecast_resolution
 from tasks.records.session import StageReport
 from tasks.refine_map import refine_map
 from tasks.sharpen_map import sharpen_map
@@ -18,4 +19,5 @@ def reconstruct(session_url: str, recipe: Recipe) -> list[StageReport]:
         build_initial_map(session_url, recipe.build_initial_map),
         refine_map(session_url, recipe.refine_map),
         sharpen_map(session_url, recipe.sharpen_map),
+        forecast_resolution(session_url, recipe.forecast_resolution),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from prefect import flow
+from prefect.concurrency.sync import concurrency
 
 from flows.recipe import Recipe
 from flows.renewal_policy import Decision, classes_due, first_map_due, refinement_due
@@ -21,6 +22,9 @@ from tasks.stores.lease import LeaseHeldError
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
+
+GPU_SLOTS = "gpu-slots"
+"""Limit of `deployments/pools.yaml`: renewals at the same time; without it on the server there is none."""
 
 
 @flow(name="renew", flow_run_name="renew {session_url}")
@@ -44,7 +48,7 @@ def renew(session_url: str, recipe: Recipe | None = None, is_final: bool = False
     if not anything_due(session_url, chosen, is_final):
         return []
     try:
-        with sole_use(session_url, MAPS):
+        with sole_use(session_url, MAPS), concurrency(GPU_SLOTS, strict=False):
             return renew_due(session_url, chosen, is_final)
     except LeaseHeldError as held:
         logger.info("nothing is renewed: %s", held)

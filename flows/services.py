@@ -52,6 +52,7 @@ correction took 8.4 CPU-s a movie of 1200 × 1280 × 20, with freed memory kept 
 CLIENT_ENVIRONMENT = {
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     "PREFECT_CLIENT_MAX_RETRIES": "6",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }

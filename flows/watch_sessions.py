@@ -9,15 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from distributed import Client
 from prefect import flow
 from watchfiles import watch
 
 from flows.deployed_runs import start_once
+from flows.events import FACILITY, emit_disk_low, emit_gpu_waiting
 from flows.finish_session import finish_session
 from flows.process_live import process_live
 from flows.recipe import read_recipe
+from flows.services import ServiceError, dask_address
 from flows.session_recipe import RECIPE_ADDRESS, remember_recipe
+from flows.settings import Settings
 from flows.sole_use import EXPOSURES
+from tasks.check_resources import CheckResourcesParams, disk_shortage, waiting_work
 from tasks.records.session import StageParams
 from tasks.scan_folders import FolderWatch, ScanFoldersParams, ScannedSession
 from tasks.stores.arrivals import waiting_arrivals
@@ -33,6 +38,7 @@ FINISH = "finish_session/finish-session"
 _FINISHED = "session/finished"
 _SHORTEST_PAUSE_SECONDS = 1.0
 _SECONDS_AFTER_A_FAILURE = 20.0
+_SECONDS_BETWEEN_LOOKS_AROUND = 60.0
 
 
 @flow(name="watch_sessions")
@@ -82,6 +88,7 @@ def watch_sessions(
     starter = _Waves(
         recipe, {name: str(value) for name, value in (changes or {}).items()}, processing, ended_after_hours
     )
+    resources = _Resources(stores)
     arrived: dict[str, int] = {}
     end = time.monotonic() + seconds
     with _woken_by_events(roots) as woken:
@@ -89,6 +96,7 @@ def watch_sessions(
             for session in watcher.scan(roots):
                 arrived[session.store_url] = session.n_arrived
                 starter.look_after(session)
+            resources.tell()
             if time.monotonic() + poll_seconds > end:
                 return arrived
             time.sleep(_SHORTEST_PAUSE_SECONDS)  # a file that grows makes an event with every block
@@ -159,6 +167,37 @@ class _Waves:
             with product.write("watch_sessions", 1, StageParams(), {}) as attempt:
                 attempt.details = {"last_arrival": session.last_arrival}
         self._finished[session.store_url] = session.last_arrival
+
+
+class _Resources:
+    """Tells the server when the disk of the stores fills up, or work waits for a worker with a GPU label."""
+
+    def __init__(self, stores: str) -> None:
+        self._stores = stores
+        self._next_at = 0.0
+        self._told: set[str] = set()
+
+    def tell(self) -> None:
+        """Each thing once until it is over; looked at once a minute."""
+        if time.monotonic() < self._next_at:
+            return
+        self._next_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS_AROUND
+        shortage = disk_shortage(self._stores, CheckResourcesParams())
+        if self._is_new("disk", shortage is not None) and shortage is not None:
+            emit_disk_low(FACILITY, shortage)
+        try:
+            with Client(dask_address(Settings()), set_as_default=False, timeout=10) as client:
+                waiting = waiting_work(client, "GPU", CheckResourcesParams())
+        except (OSError, ServiceError) as error:
+            logger.warning("no Dask scheduler answers (%s); waves will fail until one does", error)
+            return
+        if self._is_new("gpu", waiting is not None) and waiting is not None:
+            emit_gpu_waiting(FACILITY, waiting)
+
+    def _is_new(self, what: str, is_so: bool) -> bool:
+        is_new = is_so and what not in self._told
+        (self._told.add if is_so else self._told.discard)(what)
+        return is_new
 
 
 def _hours_since(session: ScannedSession) -> float:

@@ -90,7 +90,7 @@ def diagnose_gain(session_url: str, exposure_ids: list[str], params: DiagnoseGai
 
     Exposures that their import set aside, as their gain does not fit, are read from their files: give them too.
     Exposures are taken in the order given, which is to be that of acquisition: an alarm names the first exposure that
-    shows a change. Memory of an item: twelve times one frame as float32 for the sums of an exposure (18 with a gain),
+    shows a change. Memory of an item: 15 times one frame as float32 for the sums of an exposure (27 with a gain),
     80 bytes a pixel for the making of a gain, whatever the number of exposures.
     """
     store = SessionStore.open(session_url)

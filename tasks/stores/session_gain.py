@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
+from tasks.records.gain import GainDiagnosis
 from tasks.stores.commit import Attempt
 from tasks.stores.session_store import SessionStore
 
@@ -46,3 +47,9 @@ def write_gain(attempt: Attempt, gain: NDArray | None, is_defect: NDArray) -> No
     attempt.details = {
         "shape": (int(is_defect.shape[0]), int(is_defect.shape[1])), "is_gain_given": gain is not None,
     }  # fmt: skip
+
+
+def read_gain_diagnosis(store: SessionStore) -> GainDiagnosis | None:
+    """What `diagnose_gain` found last; None before it ran."""
+    record = store.product("session/gain_diagnosis").record()
+    return None if record is None or not record.details else GainDiagnosis.model_validate(record.details)
