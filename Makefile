@@ -7,7 +7,7 @@ DEMO ?= demo
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test bench lint types format setup clean lock
+.PHONY: demo test torture bench lint types format setup clean lock
 
 setup: $(VENV)/.installed
 
@@ -24,6 +24,9 @@ demo: setup  ## movies of a simulated session -> refined map and report, through
 
 test: setup  ## all tests
 	$(BIN)/python -m pytest
+
+torture: setup  ## files written badly, services that die: what was lost, what done twice; SHORT=1 for a few minutes
+	$(BIN)/python -m tests.torture $(if $(SHORT),--short)
 
 bench: setup  ## accuracy, CPU-seconds and peak memory of every stage, printed and written to bench/
 	$(BIN)/python -m tests.benchmarks.session

@@ -1,11 +1,10 @@
-"""What the machinery itself costs: per exposure with empty kernels, and for sessions of 10,000 and 100,000 exposures."""
+"""What the machinery itself costs: per exposure with empty kernels, and for sessions of up to 100,000 exposures."""
 
 from __future__ import annotations
 
 import resource
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -27,11 +26,6 @@ _STAGE_NAME = "operation"
 
 def _nothing(store: SessionStore, item: str, params: StageParams, attempt: Attempt) -> None:
     attempt.figures["value"] = 1.0
-
-
-def _inputs_of(stage: str) -> Callable[[SessionStore, str], list[str]]:
-    place = STAGES.index(stage)
-    return {0: _no_inputs}.get(place, _INPUTS[place])
 
 
 def _no_inputs(store: SessionStore, item: str) -> list[str]:
@@ -85,11 +79,13 @@ def overhead(folder: Path, n_exposures: int = 400, batch_size: int = 100) -> lis
     finally:
         services.down(settings)
     print({name: f"{1000 * s / n_exposures:.1f} ms" for name, s in seconds.items()})
+    cpu_ms = 1000 * sum(seconds.values()) / n_exposures
     return [
-        Comparison(stage=_STAGE_NAME, figure="CPU per exposure, empty kernels", value=1000 * sum(seconds.values()) / n_exposures,
-                   unit="ms", reach=15),
-        Comparison(stage=_STAGE_NAME, figure="database per exposure", value=grown / n_exposures, unit="byte", reach=1000),
-    ]  # fmt: skip
+        Comparison(stage=_STAGE_NAME, figure="CPU per exposure, empty kernels", value=cpu_ms, unit="ms", reach=15),
+        Comparison(
+            stage=_STAGE_NAME, figure="database per exposure", value=grown / n_exposures, unit="byte", reach=1000
+        ),
+    ]
 
 
 def _cpu_seconds(found: services.Services) -> dict[str, float]:
@@ -119,7 +115,10 @@ def large_sessions(folder: Path) -> list[Comparison]:
             if number % 100 == 99:
                 peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
         written = time.process_time() - start
-        print(f"{n_exposures}: {1000 * written / n_exposures:.2f} ms per exposure to index; peak MB {peaks[0]:.0f}, {peaks[-1]:.0f}")
+        print(
+            f"{n_exposures} exposures: {1000 * written / n_exposures:.2f} ms each to index; "
+            f"peak memory {peaks[0]:.0f} MB after 10,000, {peaks[-1]:.0f} MB at the end"
+        )
         for i in range(n_exposures):
             (Path(store.url) / "exposures" / f"exposure_{i:06d}").mkdir()
         start_wall = time.perf_counter()
