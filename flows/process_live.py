@@ -34,6 +34,7 @@ from tasks.report.live import LiveView
 from tasks.scan_folders import source_folder
 from tasks.stores.arrivals import Arrival, arrivals_version, waiting_arrivals
 from tasks.stores.lease import Lease, LeaseHeldError
+from tasks.stores.ledger import unfinished_exposures
 from tasks.stores.session_gain import read_gain_diagnosis
 from tasks.stores.session_store import SessionStore
 
@@ -43,6 +44,8 @@ RENEWAL = "renew/renew"
 """Deployment that renews classes and maps."""
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_LOOKS_AROUND = 60.0
+_FEWEST_TO_JUDGE = 20
+"""Exposures of a wave from which failures speak for a cause that they share: bad files often come together."""
 
 
 @flow(name="process_live", flow_run_name="live {session_url}")
@@ -115,11 +118,16 @@ def follow_arrivals(
     reports: list[StageReport] = []
     tried: set[Arrival] = set()
     version: tuple[str, ...] | None = None
+    unfinished = unfinished_exposures(store)
     orders, view = Orders(), LiveView(session_url, recipe.report_session.web_folder)
     looked_around_at, alarms = -math.inf, _Alarms()
     while True:
         orders.heed()
         lease.check()
+        if unfinished:  # of a wave that died
+            left, unfinished = unfinished[: recipe.batch_size], unfinished[recipe.batch_size :]
+            reports = merge_batches([*reports, *process_exposures(session_url, left, recipe)])
+            continue
         found = arrivals_version(store)
         batch: list[Arrival] = []
         if found != version:
@@ -130,7 +138,7 @@ def follow_arrivals(
             tried |= set(batch)
             files = [arrival.path for arrival in batch]
             reports = merge_batches([*reports, *process_arrivals(session_url, source, files, recipe)])
-            check_failures(reports, recipe.max_failed_fraction)
+            check_failures(reports, recipe.max_failed_fraction, _FEWEST_TO_JUDGE)
             view.update()
             last_arrival = time.monotonic()
             if last_arrival - looked_around_at > _SECONDS_BETWEEN_LOOKS_AROUND:
@@ -166,11 +174,14 @@ class _Alarms:
 
 
 def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe: Recipe) -> list[StageReport]:
-    """All that is done with single exposures, for a few files that have arrived."""
+    """Import a few files that have arrived, and all that is done with single exposures."""
     imported = import_session.fn(session_url, source, recipe.import_session, list(files))
-    exposures = imported.available
+    return [imported, *process_exposures(session_url, imported.available, recipe)]
+
+
+def process_exposures(session_url: str, exposures: list[str], recipe: Recipe) -> list[StageReport]:
+    """All that is done with single exposures, within the task run of the wave."""
     return [
-        imported,
         diagnose_gain.fn(session_url, exposures, recipe.diagnose_gain),
         correct_motion.fn(session_url, exposures, recipe.correct_motion),
         estimate_ctf.fn(session_url, exposures, recipe.estimate_ctf),

@@ -91,11 +91,11 @@ def batches(items: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(items[start : start + size])
 
 
-def check_failures(reports: list[StageReport], max_failed_fraction: float) -> None:
-    """Raise when too many exposures failed: something is wrong with all of them."""
+def check_failures(reports: list[StageReport], max_failed_fraction: float, fewest: int = 1) -> None:
+    """Raise when too many of ``fewest`` exposures or more failed: something is wrong with all of them."""
     failed = {item: f"{r.stage}: {reason}" for r in reports for item, reason in r.failed.items()}
     seen = {item for r in reports for item in [*r.done, *r.kept, *r.failed, *r.skipped]}
-    if seen and len(failed) > max_failed_fraction * len(seen):
+    if len(seen) >= fewest and len(failed) > max_failed_fraction * len(seen):
         item, reason = next(iter(failed.items()))
         raise TooManyFailuresError(
             f"{len(failed)} of {len(seen)} exposures failed, more than the {max_failed_fraction:.0%} that the recipe "

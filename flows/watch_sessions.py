@@ -27,6 +27,7 @@ from tasks.records.session import StageParams
 from tasks.scan_folders import FolderWatch, ScanFoldersParams, ScannedSession
 from tasks.stores.arrivals import waiting_arrivals
 from tasks.stores.lease import holder_of
+from tasks.stores.ledger import unfinished_exposures
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -139,9 +140,12 @@ class _Waves:
         if not session.n_new and not self._may_wait.get(url, True):
             return
         store = SessionStore.open(url)
-        n_waiting = len(waiting_arrivals(store))
+        self._may_wait[url] = True
+        if holder_of(store.location, EXPOSURES) is not None:
+            return
+        n_waiting = len(waiting_arrivals(store)) + len(unfinished_exposures(store))
         self._may_wait[url] = n_waiting > 0
-        if not n_waiting or holder_of(store.location, EXPOSURES) is not None:
+        if not n_waiting:
             return
         if store.product(RECIPE_ADDRESS).record() is None:
             remember_recipe(url, read_recipe(self._recipe, self._changes))

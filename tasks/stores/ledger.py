@@ -75,6 +75,12 @@ def rebuild(store: SessionStore, stages: Iterable[str] = STAGES) -> None:
             write_index(store, stage, {e: r for e, r in records.items() if r is not None})
 
 
+def unfinished_exposures(store: SessionStore) -> list[str]:
+    """Exposures that are imported and well so far, and that not all stages have seen: their flow ended before."""
+    lines = read_ledger(store).lines
+    return [line.exposure for line in lines if line.state == "done" and line.stage != STAGES[-1]]
+
+
 def read_entries(store: SessionStore, stage: str) -> dict[str, Entry]:
     """Exposure -> what the index has of one stage for it."""
     return {exposure: Entry(*entry) for segment in store.read_index(stage) for exposure, entry in segment.items()}

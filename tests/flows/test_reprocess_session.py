@@ -35,9 +35,10 @@ def counts(reports: list[StageReport]) -> dict[str, tuple[int, int]]:
 
 
 KEPT = {
-    "correct_motion": (0, 3), "estimate_ctf": (0, 3), "curate_exposures": (0, 3), "group_optics": (0, 3),
+    "diagnose_gain": (0, 3), "correct_motion": (0, 3), "estimate_ctf": (0, 3), "curate_exposures": (0, 3),
+    "group_optics": (0, 3),
     "pick_particles": (0, 3), "extract_particles": (0, 3), "classify_2d": (0, 2), "build_initial_map": (0, 1),
-    "refine_map": (0, 2), "sharpen_map": (0, 1),
+    "refine_map": (0, 2), "sharpen_map": (0, 1), "forecast_resolution": (0, 1),
 }  # fmt: skip
 
 
@@ -71,8 +72,11 @@ def test_only_what_failed_is_tried_again(session):
     ledger.rebuild(session)
     assert ledger.read_ledger(session).counts()["failed"] == 1
     reports = reprocess_session(session.url, only_failed=True)
-    whole_session = {stage: KEPT[stage] for stage in ("classify_2d", "build_initial_map", "refine_map", "sharpen_map")}
-    of_one = dict.fromkeys(("correct_motion", "estimate_ctf", "curate_exposures", "group_optics"), (0, 1))
+    of_all = ("classify_2d", "build_initial_map", "refine_map", "sharpen_map", "forecast_resolution")
+    whole_session = {stage: KEPT[stage] for stage in of_all}
+    of_one = dict.fromkeys(
+        ("diagnose_gain", "correct_motion", "estimate_ctf", "curate_exposures", "group_optics"), (0, 1)
+    )
     # its picks are those that its particles were cut out at before
     assert counts(reports) == {**of_one, "pick_particles": (1, 0), "extract_particles": (0, 1)} | whole_session
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}

@@ -13,11 +13,13 @@ from flows.recipe import read_recipe
 from flows.session_recipe import recall_recipe, remember_recipe
 from flows.sole_use import EXPOSURES
 from flows.watch_sessions import watch_sessions
+from tasks.import_session import import_session
 from tasks.scan_folders import FolderWatch, ScanFoldersParams
 from tasks.stores.arrivals import waiting_arrivals
 from tasks.stores.lease import hold
-from tasks.stores.ledger import read_ledger
+from tasks.stores.ledger import read_ledger, unfinished_exposures
 from tasks.stores.session_store import SessionStore
+from tasks.workers import connect
 from tests.torture.feed import N_FRAMES, Feed
 from tests.torture.site import RECIPE
 
@@ -120,3 +122,19 @@ def test_two_waves_at_once_do_everything_once(microscope, connected, settings, t
     store = SessionStore.open(session.store_url)
     assert sum(state == "done" for state in states(store).values()) >= 9
     assert all(len(store.exposure_product(e, "correct_motion").attempts()) <= 1 for e in store.exposure_ids())
+
+
+def test_what_a_wave_that_died_had_only_imported_is_finished_by_the_next(microscope, connected, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(microscope.folder, root / "cut_short")
+    (session,) = FolderWatch(str(tmp_path / "stores"), SCAN).scan([str(root)])
+    recipe = read_recipe("default", {name: str(value) for name, value in CHANGES.items()})
+    remember_recipe(session.store_url, recipe)
+    store = SessionStore.open(session.store_url)
+    files = [arrival.path for arrival in waiting_arrivals(store)]
+    with connect(connected.dask_address):
+        import_session.fn(session.store_url, str(root / "cut_short"), recipe.import_session, files)
+    assert {line.stage for line in read_ledger(store).lines if line.state == "done"} == {"import_session"}
+    process_live(session.store_url, idle_seconds=0, renewal="never")
+    assert unfinished_exposures(store) == []
+    assert all(line.stage != "import_session" for line in read_ledger(store).lines if line.state == "done")
