@@ -7,7 +7,7 @@ DEMO ?= demo
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test torture bench lint types format setup clean lock
+.PHONY: demo test test-sites torture bench lint types format setup clean lock
 
 setup: $(VENV)/.installed
 
@@ -22,8 +22,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup  ## movies of a simulated session -> refined map and report, through Prefect flows
 	$(BIN)/vitriflow demo --folder $(DEMO)
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest
+test: setup  ## all tests that need nothing but the virtual environment
+	$(BIN)/python -m pytest -m "not site"
+
+test-sites: setup  ## PostgreSQL, Slurm, a real S3 server, the Prefect UI in a browser; installs them where it can
+	bash infra/test-servers.sh
+	$(BIN)/python -m pytest -m site
 
 torture: setup  ## files written badly, services that die: what was lost, what done twice; SHORT=1 for a few minutes
 	$(BIN)/python -m tests.torture $(if $(SHORT),--short)

@@ -30,7 +30,7 @@ from tasks.check_resources import CheckResourcesParams, disk_shortage, waiting_w
 from tasks.records.gain import GainAlarm
 from tasks.stores.ledger import Line
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.site, pytest.mark.timeout(600)]
 
 PATIENCE_SECONDS = 180
 """A limit for a machine that is busy; what is waited for takes seconds."""

@@ -27,7 +27,7 @@ from flows.services import ServiceError, down, require_login, up
 from flows.settings import Settings
 from tasks.records.secrets import SecretError
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.server, pytest.mark.site, pytest.mark.timeout(400)]
 
 LOGIN = "operator:correct-horse-battery"
 

@@ -24,7 +24,7 @@ from tasks.stores.session_store import SessionStore
 from tasks.workers import Stage, run_stage
 from tests.truth.s3_server import bucket, endpoint  # noqa: F401
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.server, pytest.mark.site, pytest.mark.timeout(400)]
 
 
 def _import(store, item, params, attempt):

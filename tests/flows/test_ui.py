@@ -34,6 +34,7 @@ from tests.flows.browser import CHROMEDRIVER, CHROMIUM, PATIENCE_SECONDS, Browse
 from tests.flows.gated_flow import gated
 
 pytestmark = [
+    pytest.mark.site,
     pytest.mark.server,
     pytest.mark.timeout(900),
     pytest.mark.skipif(

@@ -21,7 +21,7 @@ from flows.services import CLIENT_ENVIRONMENT, ServiceError, down, up
 from flows.settings import Settings
 from tests.infra.postgresql_server import postgresql_server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.site]
 
 OUTAGE_SECONDS = float(os.environ.get("VITRIFLOW_TEST_OUTAGE_SECONDS", "3"))
 N_STEPS = 6

@@ -25,7 +25,7 @@ from tests.infra.slurm_server import SlurmServer, slurm_server
 from tests.infra.slurm_stage import PatientParams, patient_stage
 from tests.truth.moving_specimen import moving_movie, random_motion
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.site]
 pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is absent; `pip install dask-jobqueue` lets this run")
 
 ROOT = Path(__file__).parents[2]

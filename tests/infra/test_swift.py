@@ -20,7 +20,7 @@ from tests.infra.failing_proxy import FailingProxy
 from tests.infra.swift_server import SwiftServer
 from tests.truth.moving_specimen import moving_movie, random_motion
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.site]
 
 OUTAGE_SECONDS = float(os.environ.get("VITRIFLOW_TEST_OUTAGE_SECONDS", "3"))
 """60 in `make torture`."""
