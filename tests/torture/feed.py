@@ -38,6 +38,8 @@ class Feed(threading.Thread):
     growth_pause_seconds: float
     fates: dict[str, Fate] = field(default_factory=dict)
     """File name -> what has to become of it."""
+    twins: dict[str, str] = field(default_factory=dict)
+    """Copy -> the file that it is a copy of; one of the two is done, the other is skipped."""
     finished_at: dict[str, float] = field(default_factory=dict)
     """File name -> when its last byte was written, seconds since 1970."""
 
@@ -61,6 +63,7 @@ class Feed(threading.Thread):
                 self._write_truncated(path, frames)
             elif kind == "duplicate":
                 original = self.folder / f"movie_{number - 1:05d}.tif"
+                self.twins[name] = original.name
                 self._finish(name, "skipped", lambda original=original, path=path: shutil.copyfile(original, path))
             else:
                 self._write(path, frames, "done")

@@ -90,6 +90,15 @@ def _wrong_outcomes(lines: list[Line], feed: Feed) -> dict[str, str]:
     by_stem: dict[str, list[Line]] = {}
     for line in lines:
         by_stem.setdefault(line.exposure.split("-")[0], []).append(line)
+    for copy, original in list(feed.twins.items()):
+        pair = [line for name in (copy, original) for line in by_stem.get(Path(name).stem, [])]
+        if sorted(line.stage == "import_session" for line in pair) == [False, True]:
+            lines_of_copy = by_stem.get(Path(copy).stem, [])
+            if lines_of_copy and lines_of_copy[0].stage != "import_session":  # the copy was imported first
+                by_stem[Path(copy).stem], by_stem[Path(original).stem] = (
+                    by_stem[Path(original).stem],
+                    by_stem[Path(copy).stem],
+                )
     wrong = {}
     for name, fate in feed.fates.items():
         found = by_stem.pop(Path(name).stem, [])
