@@ -27,6 +27,7 @@ from pydantic import BaseModel
 
 from flows.settings import Settings
 from tasks.records.secrets import redacted, refuse_secrets
+from tasks.workers import workers_of
 
 logger = logging.getLogger(__name__)
 
@@ -301,7 +302,7 @@ def _connects(host: str, port: int) -> bool:
 
 def _n_labels(address: str) -> int:
     with Client(address, set_as_default=False, timeout=30) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = workers_of(client).values()
         return len({label for worker in workers for label in worker["resources"]})
 
 

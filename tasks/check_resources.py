@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tasks.records.alarm import DiskShortage, WaitingWork
 from tasks.records.session import StageParams
-from tasks.workers import Label
+from tasks.workers import Label, workers_of
 
 
 class CheckResourcesParams(StageParams):
@@ -53,7 +53,7 @@ def waiting_work(client: Client, label: Label, params: CheckResourcesParams) -> 
     found: list[tuple[str, float]] = client.run_on_scheduler(_unrunnable, label=label)
     if not found or max(seconds for _, seconds in found) < params.max_waiting_seconds:
         return None
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = workers_of(client).values()
     return WaitingWork(
         label=label,
         n_items=len(found),

@@ -177,6 +177,15 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def workers_of(client: Client) -> dict[str, dict[str, Any]]:
+    """Address -> what the scheduler says of each worker now.
+
+    ``Client.scheduler_info`` may answer with none: a beat of the client, which asks for no workers, overwrites what was
+    asked for before it is returned.
+    """
+    return client.sync(client.scheduler.identity, n_workers=-1)["workers"]  # type: ignore[union-attr,no-any-return]
+
+
 def require_workers(label: Label) -> Client:
     """The connected client, once a worker with ``label`` is there; raises NoWorkerError where none comes."""
     try:
@@ -187,7 +196,7 @@ def require_workers(label: Label) -> Client:
     patience = _connection.get(_NOBODY).patience_seconds
     told_at = -math.inf
     while True:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = workers_of(client).values()
         if any(worker["resources"].get(label, 0) >= 1 for worker in workers):
             return client
         labels = sorted({name for worker in workers for name in worker["resources"]})
@@ -290,16 +299,20 @@ def run_items(
     orders = Orders()
     window_of_now = _growing_window(client, label)
     waiting = list(reversed(items))
-    alone: list[Item] = []
+    suspects: list[Item] = []
+    last_chance: list[Item] = []
     running: dict[Future, list[Item]] = {}
     finished: SimpleQueue[Future] = SimpleQueue()
     seconds_per_item = math.inf
 
     def submit() -> None:
-        n_items = (
-            1 if alone or window else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / window_of_now()))
-        )
-        group = [(alone or waiting).pop() for _ in range(max(1, min(n_items, _LARGEST_GROUP)))]
+        """A group of items; those whose worker was killed before are run one at a time, with nothing beside them."""
+        if waiting:
+            n_items = 1 if window else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / window_of_now()))
+            group = [waiting.pop() for _ in range(min(len(waiting), max(1, min(n_items, _LARGEST_GROUP))))]
+        else:
+            group = [suspects.pop()]
+            last_chance.extend(group)
         future = client.submit(
             _run_group,
             function,
@@ -315,10 +328,15 @@ def run_items(
         running[future] = group
         future.add_done_callback(finished.put)
 
+    def submit_what_may_run() -> None:
+        while waiting and len(running) < (window or window_of_now()):
+            submit()
+        if suspects and not waiting and not running:
+            submit()
+
     with progress(name, len(items)) if advance is None else nullcontext(advance) as step:
         try:
-            while (waiting or alone) and len(running) < (window or window_of_now()):
-                submit()
+            submit_what_may_run()
             while running:
                 orders.heed()
                 try:
@@ -327,9 +345,10 @@ def run_items(
                     continue
                 group = running.pop(future)
                 error = future.exception()
-                if len(group) > 1 and isinstance(error, KilledWorker):  # which of them killed it shows alone
-                    alone += group
+                if isinstance(error, KilledWorker) and not last_chance:
+                    suspects += group  # Dask blames all that the worker had, and one of them may have killed it
                 else:
+                    last_chance.clear()
                     results = _results_of(future, name, group)
                     if error is None:
                         seconds_per_item = future.result().seconds / len(group)
@@ -337,8 +356,7 @@ def run_items(
                     for item, result in zip(group, results):
                         yield item, result
                         step()
-                while (waiting or alone) and len(running) < (window or window_of_now()):
-                    submit()
+                submit_what_may_run()
         except Pause:
             _finish_started(client, list(running))
             raise
@@ -353,7 +371,7 @@ def _growing_window(client: Client, label: Label) -> Callable[[], int]:
     def now() -> int:
         nonlocal counted_at, size
         if time.monotonic() - counted_at >= _SECONDS_BETWEEN_COUNTS:
-            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            workers = workers_of(client).values()
             size = 2 * max(1, sum(int(worker["resources"].get(label, 0)) for worker in workers))
             counted_at = time.monotonic()
         return size
@@ -491,7 +509,7 @@ def stage_usage(client: Client, label: Label, report: StageReport) -> Iterator[N
 
 
 def _addresses(client: Client, label: Label) -> list[str]:
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     return [address for address, worker in workers.items() if worker["resources"].get(label, 0) >= 1]
 
 

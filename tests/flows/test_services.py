@@ -19,6 +19,7 @@ from distributed import Client
 
 from flows.services import down, running, up
 from flows.settings import Settings
+from tasks.workers import workers_of
 
 pytestmark = pytest.mark.server
 
@@ -69,7 +70,7 @@ def completed_runs(api: str) -> int:
 
 def test_one_worker_carries_each_label(services):
     with Client(services.dask_address, set_as_default=False) as client:
-        labels = [worker["resources"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+        labels = [worker["resources"] for worker in workers_of(client).values()]
     assert sorted(key for label in labels for key in label) == ["CPU", "GPU"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from pathlib import Path
@@ -113,7 +114,7 @@ def _kill_every_iteration(site: Site, store: Path, kills: list[float], is_over: 
         blocks = (
             [p.parent.name for p in (store / "scratch").glob("refine_map/*/*/commit.json")] if store.exists() else []
         )
-        iterations = {name.split("_")[1] for name in blocks if "_" in name}
+        iterations = {found[1] for name in blocks if (found := re.match(r"iteration_(\d+)_half", name))}
         for iteration in sorted(iterations - seen):
             seen.add(iteration)
             kills.append(time.time())
