@@ -70,9 +70,8 @@ def test_every_file_meets_its_fate_and_the_ledger_names_it(watched, microscope):
         del expected[copy], expected[original]
     assert found == expected
     assert all(line.reason for line in read_ledger(watched).lines if line.state != "done")
-    assert {line.stage for line in read_ledger(watched).lines} <= {
-        "import_session", "group_optics", "pick_particles", "extract_particles",
-    }  # fmt: skip
+    ends = {"import_session", "pick_particles", "extract_particles"}
+    assert [(line.stage, line.reason) for line in read_ledger(watched).lines if line.stage not in ends] == []
 
 
 def test_the_session_keeps_the_recipe_it_began_with(watched):

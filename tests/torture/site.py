@@ -17,6 +17,7 @@ from tests.torture.supervision import Supervisor
 RECIPE = {
     "import_session.pixel_size_angstrom": "2.0",
     "import_session.dose_per_frame": "5.0",
+    "diagnose_gain.is_estimated": "false",  # the movies share eight specimens, which would pass for a fixed pattern
     **{
         f"curate_exposures.{limit}": "null"
         for limit in (
