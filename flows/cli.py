@@ -44,13 +44,13 @@ from tasks.report.versions import version_table
 from tasks.scan_folders import ScanFoldersParams
 from tasks.simulate_session import SimulateSessionParams
 from tasks.stores import ledger
-from tasks.stores.file_index import FileIndex
-from tasks.stores.lease import LeaseHeldError
-from tasks.stores.location import Location, StoreError
-from tasks.stores.retention import expired_products
-from tasks.stores.retention import restore as mark_wanted
+from tasks.stores.files.index import FileIndex
 from tasks.stores.session_store import SessionStore
-from tasks.stores.survey import find_sessions
+from tasks.stores.storage.lease import LeaseHeldError
+from tasks.stores.storage.location import Location, StoreError
+from tasks.stores.upkeep.retention import expired_products
+from tasks.stores.upkeep.retention import restore as mark_wanted
+from tasks.stores.upkeep.survey import find_sessions
 from tasks.sweep_session import sweep_session
 from tasks.workers import NoWorkerError
 

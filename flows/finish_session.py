@@ -13,7 +13,7 @@ from tasks.extract_particles import extract_particles
 from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
 from tasks.report_session import report_session
-from tasks.stores.exposure_order import exposures_by_time
+from tasks.stores.products.exposure_order import exposures_by_time
 from tasks.stores.session_store import SessionStore
 
 

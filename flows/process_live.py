@@ -32,11 +32,11 @@ from tasks.records.session import StageReport
 from tasks.records.source_folder import SourceFolder
 from tasks.report.live import LiveView
 from tasks.scan_folders import source_folder
-from tasks.stores.arrivals import Arrival, arrivals_version, waiting_arrivals
-from tasks.stores.lease import Lease, LeaseHeldError
+from tasks.stores.files.arrivals import Arrival, arrivals_version, waiting_arrivals
 from tasks.stores.ledger import unfinished_exposures
-from tasks.stores.session_gain import read_gain_diagnosis
+from tasks.stores.products.session_gain import read_gain_diagnosis
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.lease import Lease, LeaseHeldError
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ def process_live(
 ) -> list[StageReport]:
     """Process the exposures of a session as they arrive, until nothing has arrived for a while.
 
-    Whoever watches the folder hands files over (`tasks.stores.arrivals`); a wave takes them, in batches as large as
-    what has gathered, and ends when there is nothing new for ``idle_seconds``, or at the first pause after
+    Whoever watches the folder hands files over (`tasks.stores.files.arrivals`); a wave takes them, in batches as
+    large as what has gathered, and ends when there is nothing new for ``idle_seconds``, or at the first pause after
     ``max_seconds``. Two waves of one session never run at once: the second waits for a moment and leaves, since the
     first takes what it would have taken. A wave that dies loses nothing: the next one continues.
 

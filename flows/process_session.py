@@ -20,8 +20,8 @@ from tasks.import_session import import_session
 from tasks.records.session import StageReport
 from tasks.report.live import LiveView
 from tasks.report_session import report_session
-from tasks.stores.costs import add_costs
 from tasks.stores.session_store import SessionStore
+from tasks.stores.upkeep.costs import add_costs
 
 
 class TooManyFailuresError(RuntimeError):

@@ -17,9 +17,9 @@ from tasks.forecast_resolution import forecast_resolution
 from tasks.records.session import StageReport
 from tasks.refine_map import refine_map
 from tasks.sharpen_map import sharpen_map
-from tasks.stores.counts import count_session
-from tasks.stores.lease import LeaseHeldError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.lease import LeaseHeldError
+from tasks.stores.upkeep.counts import count_session
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from tasks.records.session import StageParams
-from tasks.stores.counts import SessionCounts
+from tasks.stores.upkeep.counts import SessionCounts
 
 _FEWEST = 20
 """Particles below which nothing is made of them, not even at the end of a session."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flows.recipe import Recipe
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 
 RECIPE_ADDRESS = "session/recipe"
 

@@ -11,8 +11,8 @@ from prefect.runtime import flow_run
 
 from flows.services import dask_address
 from flows.settings import Settings
-from tasks.stores.lease import Lease, hold
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.lease import Lease, hold
 from tasks.workers import connect
 
 EXPOSURES = "exposures"

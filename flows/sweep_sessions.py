@@ -10,8 +10,8 @@ from prefect.artifacts import create_table_artifact
 from pydantic import ValidationError
 
 from tasks.records.retention import RetentionPolicy, SweepReport
-from tasks.stores.location import Location, StoreError
-from tasks.stores.survey import find_sessions
+from tasks.stores.storage.location import Location, StoreError
+from tasks.stores.upkeep.survey import find_sessions
 from tasks.sweep_session import sweep_session
 
 POLICY = Path(__file__).parents[1] / "deployments" / "retention.yaml"

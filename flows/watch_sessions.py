@@ -25,10 +25,10 @@ from flows.sole_use import EXPOSURES
 from tasks.check_resources import CheckResourcesParams, disk_shortage, waiting_work
 from tasks.records.session import StageParams
 from tasks.scan_folders import FolderWatch, ScanFoldersParams, ScannedSession
-from tasks.stores.arrivals import waiting_arrivals
-from tasks.stores.lease import holder_of
+from tasks.stores.files.arrivals import waiting_arrivals
 from tasks.stores.ledger import unfinished_exposures
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.lease import holder_of
 
 logger = logging.getLogger(__name__)
 

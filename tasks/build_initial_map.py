@@ -33,10 +33,10 @@ from tasks.records.particle_identity import sample_of, share_left
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.map_store import describe
-from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
-from tasks.stores.particle_store import read_particles
-from tasks.stores.scratch import Scratch
+from tasks.stores.products.map_store import describe
+from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.particle_store import read_particles
+from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
 from tasks.workers import device, require_workers, run_blocks, stage_usage
 

@@ -22,8 +22,8 @@ from kernels.masks import soft_sphere
 from kernels.scores import precision_and_recall, trajectory_error
 from tasks.formats.simulated_truth import MovieTruth, SessionTruth, read_truth
 from tasks.records.comparison import Comparison
-from tasks.stores.exposure_store import exposure, exposure_ctf, exposure_motion
-from tasks.stores.map_store import density_map, read_map
+from tasks.stores.products.exposure_store import exposure, exposure_ctf, exposure_motion
+from tasks.stores.products.map_store import density_map, read_map
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from kernels.movies.motion import Motion, corrected_frame, estimate_motion, redu
 from tasks.records.exposure import Exposure
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader
-from tasks.stores.exposure_store import exposure
-from tasks.stores.location import StoreError
+from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tasks.workers import Stage, device, run_stage
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Figure
-from tasks.stores.exposure_store import exposure
+from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
 from tasks.workers import SkipItem, Stage, run_stage
 

@@ -45,9 +45,9 @@ from tasks.formats.exposure_file import FileParams, open_exposure
 from tasks.records.gain import GainAlarm, GainDiagnosis, GainRow
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record, fingerprint
-from tasks.stores.exposure_store import exposure
-from tasks.stores.location import StoreError
+from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tasks.workers import SkipItem, Stage, device, require_workers, run_items, run_stage, stage_usage
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from kernels.micrographs.power_spectrum import (
 from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.exposure_store import exposure, micrograph, micrograph_address
+from tasks.stores.products.exposure_store import exposure, micrograph, micrograph_address
 from tasks.stores.session_store import SessionStore
 from tasks.workers import Stage, device, run_stage
 

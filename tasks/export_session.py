@@ -34,13 +34,13 @@ from tasks.plots.style import encode_png
 from tasks.records.exposure import Exposure
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams
-from tasks.stores.exposure_store import exposure as exposure_of
-from tasks.stores.exposure_store import exposure_ctf, micrograph
-from tasks.stores.location import Location, StoreError
-from tasks.stores.map_store import density_map, read_map
-from tasks.stores.optics_groups import optics_groups
-from tasks.stores.particle_store import read_particles
+from tasks.stores.products.exposure_store import exposure as exposure_of
+from tasks.stores.products.exposure_store import exposure_ctf, micrograph
+from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.optics_groups import optics_groups
+from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import Location, StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.records.particles import ParticleSet, concatenate
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, fingerprint
-from tasks.stores.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
-from tasks.stores.location import StoreError
-from tasks.stores.optics_groups import digest_of, optics_groups
-from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.products.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
+from tasks.stores.products.optics_groups import digest_of, optics_groups
+from tasks.stores.products.particle_store import read_particles, write_particles
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tasks.workers import SkipItem, Stage, device, run_stage
 
 logger = logging.getLogger(__name__)

@@ -33,12 +33,12 @@ from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Figure
 from tasks.stores.ledger import read_entries
-from tasks.stores.location import StoreError
-from tasks.stores.map_store import density_map, read_map
-from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
-from tasks.stores.particle_store import read_particles
-from tasks.stores.scratch import Scratch
+from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.particle_store import read_particles
+from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tasks.workers import device, require_workers, run_blocks, stage_usage
 
 logger = logging.getLogger(__name__)

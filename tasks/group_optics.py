@@ -21,7 +21,7 @@ from tasks.records.exposure import Exposure
 from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Record, fingerprint
-from tasks.stores.optics_groups import ADDRESS, GroupTable, read_table
+from tasks.stores.products.optics_groups import ADDRESS, GroupTable, read_table
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)

@@ -27,12 +27,12 @@ from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.session import StageParams, StageReport
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Record
-from tasks.stores.file_index import FileIndex
-from tasks.stores.file_ledger import FileLedger, ImportedFile, Line
-from tasks.stores.file_rebuild import rebuild_where_lost
-from tasks.stores.import_records import STAGE, ImportRecords, stated_metadata, stated_values
-from tasks.stores.location import StoreWriteError
+from tasks.stores.files.import_records import STAGE, ImportRecords, stated_metadata, stated_values
+from tasks.stores.files.index import FileIndex
+from tasks.stores.files.ledger import FileLedger, ImportedFile, Line
+from tasks.stores.files.rebuild import rebuild_where_lost
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreWriteError
 from tasks.workers import require_workers, run_items, stage_usage
 
 logger = logging.getLogger(__name__)

@@ -39,9 +39,9 @@ from kernels.micrographs.picking import (
 from kernels.optics import Optics
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
-from tasks.stores.location import StoreError
+from tasks.stores.products.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tasks.workers import Stage, device, run_stage
 
 logger = logging.getLogger(__name__)

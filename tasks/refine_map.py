@@ -56,10 +56,10 @@ from tasks.records.particles import ParticleSet
 from tasks.records.renewal import Renewal
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record
-from tasks.stores.map_store import density_map, describe, read_map
-from tasks.stores.observations import Geometry, read_coefficients, stack_geometry
-from tasks.stores.particle_store import read_particles, write_particles
-from tasks.stores.scratch import Scratch
+from tasks.stores.products.map_store import density_map, describe, read_map
+from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.particle_store import read_particles, write_particles
+from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
 from tasks.workers import device, require_workers, run_all, run_blocks, stage_usage
 

@@ -27,8 +27,8 @@ from tasks.report.summary import header, summary
 from tasks.report.versions import versions_section
 from tasks.report.words import markdown_text
 from tasks.stores.ledger import read_ledger
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from tasks.formats.microscope_metadata import read_metadata
 from tasks.formats.session_layout import SessionFolder, find_sessions
 from tasks.records.session import StageParams
 from tasks.records.source_folder import SourceFolder
-from tasks.stores.arrivals import Arrival, add_arrivals, read_arrivals
-from tasks.stores.location import Location, StoreError
+from tasks.stores.files.arrivals import Arrival, add_arrivals, read_arrivals
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import Location, StoreError
 
 logger = logging.getLogger(__name__)
 

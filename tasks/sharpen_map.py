@@ -15,7 +15,7 @@ from kernels.maps.sharpening import guinier_fit, local_resolution, sharpened
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.map_store import density_map, describe, read_map
+from tasks.stores.products.map_store import density_map, describe, read_map
 from tasks.stores.session_store import SessionStore
 from tasks.workers import SkipItem, Stage, device, run_stage
 

@@ -13,10 +13,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.records.retention import RetentionPolicy, SweepReport
-from tasks.stores.lease import Lease, LeaseHeldError, hold, holder_of
-from tasks.stores.retention import plan_sweep, remove
 from tasks.stores.session_store import SessionStore
-from tasks.stores.survey import survey, versions_of
+from tasks.stores.storage.lease import Lease, LeaseHeldError, hold, holder_of
+from tasks.stores.upkeep.retention import plan_sweep, remove
+from tasks.stores.upkeep.survey import survey, versions_of
 
 logger = logging.getLogger(__name__)
 

@@ -33,9 +33,9 @@ from tasks.records.secrets import redacted
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, ExpiredProductError, Record, fingerprint
 from tasks.stores.ledger import STAGES, write_index
-from tasks.stores.location import StoreError, StoreWriteError
-from tasks.stores.scratch import Scratch
+from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError, StoreWriteError
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ def connect(address: str, owners: tuple[str, ...] = (), patience_seconds: float 
     Parameters
     ----------
     owners
-        Parts of a session that are worked on, alone (see `tasks.stores.lease`). A flow that was killed leaves the items
-        behind that its workers were computing: they are waited for here, so that none is computed twice.
+        Parts of a session that are worked on, alone (see `tasks.stores.storage.lease`). A flow that was killed leaves
+        the items behind that its workers were computing: they are waited for here, so that none is computed twice.
     patience_seconds
         How long a stage waits for a worker with its label, saying so, before it gives up.
     """

@@ -13,12 +13,12 @@ from tasks.intake.rules import ImportRules
 from tasks.records.session import StageParams
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Product, Record, fingerprint
-from tasks.stores.file_identity import content_hash
-from tasks.stores.file_index import FileIndex, KnownFile
-from tasks.stores.import_records import STAGE
-from tasks.stores.location import StoreWriteError
-from tasks.stores.session_gain import ADDRESS, SessionGain, session_gain, write_gain
+from tasks.stores.files.identity import content_hash
+from tasks.stores.files.import_records import STAGE
+from tasks.stores.files.index import FileIndex, KnownFile
+from tasks.stores.products.session_gain import ADDRESS, SessionGain, session_gain, write_gain
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreWriteError
 from tasks.workers import run_items
 
 

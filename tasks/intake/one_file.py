@@ -28,11 +28,11 @@ from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.secrets import redacted
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Product, Reader, Record, State
-from tasks.stores.file_identity import content_hash, id_by_path
-from tasks.stores.file_ledger import ImportedFile
-from tasks.stores.import_records import STAGE, ImportRecords, metadata_digest
-from tasks.stores.location import StoreError, StoreWriteError
+from tasks.stores.files.identity import content_hash, id_by_path
+from tasks.stores.files.import_records import STAGE, ImportRecords, metadata_digest
+from tasks.stores.files.ledger import ImportedFile
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError, StoreWriteError
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from tasks.formats.exposure_file import FileParams
 from tasks.formats.gain_orientation import GivenGain
 from tasks.formats.microscope_metadata import read_metadata
 from tasks.records.microscope_metadata import MicroscopeMetadata
-from tasks.stores import session_gain
 from tasks.stores.commit import fingerprint
-from tasks.stores.import_records import STAGE
-from tasks.stores.session_gain import SessionGain
+from tasks.stores.files.import_records import STAGE
+from tasks.stores.products import session_gain
+from tasks.stores.products.session_gain import SessionGain
 
 
 @dataclass(frozen=True)

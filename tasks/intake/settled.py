@@ -8,8 +8,8 @@ from pathlib import Path
 from tasks.formats.sidecar_state import FolderNames, sidecar_state
 from tasks.intake.rules import ImportRules
 from tasks.records.source_file import SourceFile
-from tasks.stores.file_index import FileIndex, KnownFile
-from tasks.stores.import_records import metadata_digest, stated_metadata
+from tasks.stores.files.import_records import metadata_digest, stated_metadata
+from tasks.stores.files.index import FileIndex, KnownFile
 from tasks.stores.session_store import SessionStore
 
 

@@ -1,7 +1,7 @@
 """Secrets stay where they belong: parameters that hold one are refused, and texts of others are cleared of them.
 
-A secret comes from the environment, or from a block of the Prefect server (`tasks.stores.credentials`). A recipe is
-kept in the store, shown in the Prefect UI and printed in reports, and so is an address.
+A secret comes from the environment, or from a block of the Prefect server (`tasks.stores.storage.credentials`). A
+recipe is kept in the store, shown in the Prefect UI and printed in reports, and so is an address.
 """
 
 from __future__ import annotations

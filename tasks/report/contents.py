@@ -13,8 +13,8 @@ from tasks.records.exposure import Exposure
 from tasks.report.words import value_words
 from tasks.stores.commit import Reader, Record
 from tasks.stores.ledger import Ledger
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 
 logger = logging.getLogger(__name__)
 

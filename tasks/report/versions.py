@@ -14,10 +14,10 @@ from tasks.records.version_table import FigureRow, ParameterRow, VersionTable
 from tasks.report.contents import Contents
 from tasks.report.outcomes import SERIES, SeriesSpec, outcome_of, values_of
 from tasks.stores.commit import Record
-from tasks.stores.costs import read_costs
 from tasks.stores.ledger import Line, read_ledger
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
+from tasks.stores.upkeep.costs import read_costs
 
 _RECIPE = "session/recipe"
 _STAGES_OF_SERIES = {

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.records.retention import Expiry
 from tasks.records.secrets import redacted
 from tasks.stores.layout import creation_options, spec_of
-from tasks.stores.location import Location, StoreError, StoreWriteError
+from tasks.stores.storage.location import Location, StoreError, StoreWriteError
 
 _EMPTY_GROUP = b'{"attributes": {}, "zarr_format": 3, "node_type": "group"}'
 

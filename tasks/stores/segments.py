@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from tasks.stores.location import Location, StoreError
+from tasks.stores.storage.location import Location, StoreError
 
 LARGEST = 10_000
 """Entries of a segment beyond which it is not merged any more: that bounds the memory of a merge."""

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from tasks.records.session import Session
 from tasks.stores.commit import Product, software_version
 from tasks.stores.layout import LAYOUT_VERSION
-from tasks.stores.location import Location, StoreError, StoreWriteError
-from tasks.stores.ownership import Ownership, claim
 from tasks.stores.segments import Segments
+from tasks.stores.storage.location import Location, StoreError, StoreWriteError
+from tasks.stores.storage.ownership import Ownership, claim
 
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _GROUPS = ("session", "exposures", "particles", "classes", "maps", "scratch")

@@ -14,8 +14,8 @@ from kernels.rotations import symmetry_group
 from kernels.scores import matched_points
 from kernels.specimen.potential import Atoms, density_map
 from tasks.records.comparison import Comparison
-from tasks.stores import map_store
-from tasks.stores.exposure_store import exposure
+from tasks.stores.products import map_store
+from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
 
 DEVELOPMENT = ("May08_03.05.02", "May08_03.15.02", "May08_05.31.00")

@@ -26,8 +26,8 @@ from tasks.forecast_resolution import ForecastResolutionParams, forecast_resolut
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
 from tasks.refine_map import RefineMapParams, refine_map
-from tasks.stores.map_store import describe, read_map
-from tasks.stores.particle_store import read_particles
+from tasks.stores.products.map_store import describe, read_map
+from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import Imaged, cage_points, gaussian_map, gaussian_projections, imaged

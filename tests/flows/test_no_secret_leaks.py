@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from tasks.records.session import StageParams
 from tasks.report_session import ReportSessionParams, report_session
-from tasks.stores.location import Location, StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import Location, StoreError
 from tasks.workers import Stage, run_stage
 from tests.truth.s3_server import bucket, endpoint  # noqa: F401
 

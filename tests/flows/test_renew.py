@@ -12,7 +12,7 @@ from flows.renewal_policy import RenewalParams, classes_due, first_map_due, refi
 from flows.session_recipe import remember_recipe
 from kernels.rotations import random_rotations
 from tasks.records.session import StageParams
-from tasks.stores.counts import SessionCounts, count_session
+from tasks.stores.upkeep.counts import SessionCounts, count_session
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import cage_points, gaussian_projections, imaged
 

@@ -24,8 +24,8 @@ from flows.sole_use import EXPOSURES
 from tasks.records.session import StageParams
 from tasks.simulate_session import simulate_session
 from tasks.stores import ledger
-from tasks.stores.lease import holder_of
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.lease import holder_of
 from tasks.workers import connect
 from tests.truth.tiny_session import TINY, tiny_recipe
 

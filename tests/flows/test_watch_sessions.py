@@ -15,10 +15,10 @@ from flows.sole_use import EXPOSURES
 from flows.watch_sessions import watch_sessions
 from tasks.import_session import import_session
 from tasks.scan_folders import FolderWatch, ScanFoldersParams
-from tasks.stores.arrivals import waiting_arrivals
-from tasks.stores.lease import hold
+from tasks.stores.files.arrivals import waiting_arrivals
 from tasks.stores.ledger import read_ledger, unfinished_exposures
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.lease import hold
 from tasks.workers import connect
 from tests.torture.feed import N_FRAMES, Feed
 from tests.torture.site import RECIPE

@@ -14,8 +14,8 @@ from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.session import StageParams
 from tasks.stores.ledger import read_ledger
-from tasks.stores.location import StoreUnreachableError, StoreWriteError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreUnreachableError, StoreWriteError
 from tests.infra.failing_proxy import FailingProxy
 from tests.infra.swift_server import SwiftServer
 from tests.truth.moving_specimen import moving_movie, random_motion

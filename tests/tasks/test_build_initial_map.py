@@ -9,8 +9,8 @@ from kernels.maps.alignment import align_map
 from kernels.rotations import random_rotations
 from tasks import build_initial_map as stage
 from tasks.build_initial_map import BuildInitialMapParams, build_initial_map
-from tasks.stores.map_store import density_map, read_map
-from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.particle_store import read_particles, write_particles
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import cage_points, gaussian_map, gaussian_projections, imaged
 

@@ -12,7 +12,7 @@ from kernels.rotations import random_rotations
 from tasks import classify_2d as stage
 from tasks.classify_2d import Classify2dParams, classify_2d
 from tasks.records.particles import ParticleSet
-from tasks.stores.particle_store import read_particles, write_particles
+from tasks.stores.products.particle_store import read_particles, write_particles
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import Imaged, cage_points, gaussian_projections, imaged
 

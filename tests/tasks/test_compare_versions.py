@@ -9,10 +9,10 @@ from tasks.records.version_table import FigureRow
 from tasks.report.contents import Contents
 from tasks.report.live import ledger_rows, session_markdown
 from tasks.report_session import ReportSessionParams, report_session
-from tasks.stores.costs import add_costs, read_costs
 from tasks.stores.ledger import Line, read_ledger
-from tasks.stores.map_store import describe
+from tasks.stores.products.map_store import describe
 from tasks.stores.session_store import SessionStore
+from tasks.stores.upkeep.costs import add_costs, read_costs
 from tests.truth.filled_session import fill_session
 
 

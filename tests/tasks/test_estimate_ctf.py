@@ -13,8 +13,8 @@ from kernels.ctf import Defocus
 from kernels.micrographs.power_spectrum import Blur
 from kernels.optics import Optics
 from tasks.estimate_ctf import EstimateCtfParams, estimate_ctf
-from tasks.stores.exposure_store import exposure_ctf
 from tasks.stores.ledger import read_ledger
+from tasks.stores.products.exposure_store import exposure_ctf
 from tests.truth.thon_rings import micrograph, put_micrograph, put_movie
 
 NOMINAL = Optics(voltage_kv=300, spherical_aberration_mm=2.7, amplitude_contrast=0.1, pixel_size_angstrom=1.5)

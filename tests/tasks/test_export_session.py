@@ -11,9 +11,9 @@ from PIL import Image
 
 from tasks.export_session import ExportError, ExportSessionParams, export_session, file_name
 from tasks.formats.star import read_micrographs, read_motion, read_particles
-from tasks.stores.location import StoreError
-from tasks.stores.particle_store import read_particles as read_set
+from tasks.stores.products.particle_store import read_particles as read_set
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tests.truth.filled_session import BOX, OPTICS, fill_session
 
 

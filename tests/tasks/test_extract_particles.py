@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from kernels.masks import distance_from_origin
 from tasks.extract_particles import ExtractParticlesParams, extract_particles
 from tasks.records.session import StageParams
-from tasks.stores.location import StoreError
-from tasks.stores.particle_store import particle_images, read_particles
+from tasks.stores.products.particle_store import particle_images, read_particles
+from tasks.stores.storage.location import StoreError
 from tests.truth.crowded_micrograph import OPTICS, put_curated
 
 PIXEL = OPTICS.pixel_size_angstrom

@@ -18,8 +18,8 @@ from tasks.plots.style import png
 from tasks.records.density_map import DensityMap
 from tasks.records.particle_identity import half_sets
 from tasks.records.session import StageParams
-from tasks.stores.map_store import describe
-from tasks.stores.particle_store import write_particles
+from tasks.stores.products.map_store import describe
+from tasks.stores.products.particle_store import write_particles
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import Imaged, cage_points, gaussian_projections, imaged
 

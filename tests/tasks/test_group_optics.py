@@ -11,8 +11,8 @@ from tasks.group_optics import GroupOpticsParams, group_optics
 from tasks.records.exposure import Exposure
 from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.session import StageParams
-from tasks.stores.optics_groups import ADDRESS, optics_groups
-from tasks.stores.particle_store import read_particles as read_set
+from tasks.stores.products.optics_groups import ADDRESS, optics_groups
+from tasks.stores.products.particle_store import read_particles as read_set
 from tests.tasks.test_extract_particles import put_picked
 from tests.truth import multi_shot
 from tests.truth.crowded_micrograph import OPTICS

@@ -14,11 +14,11 @@ import pytest
 from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.session import StageReport
-from tasks.stores.content_claims import claim
-from tasks.stores.exposure_store import exposure
-from tasks.stores.file_identity import content_hash, id_by_content
-from tasks.stores.file_index import FileIndex
+from tasks.stores.files.content_claims import claim
+from tasks.stores.files.identity import content_hash, id_by_content
+from tasks.stores.files.index import FileIndex
 from tasks.stores.ledger import read_ledger
+from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
 
 SHAPE = (30, 44)

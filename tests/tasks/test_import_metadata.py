@@ -9,9 +9,9 @@ import pytest
 from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.microscope_metadata import MicroscopeMetadata
-from tasks.stores.exposure_order import exposures_by_time
-from tasks.stores.exposure_store import exposure
 from tasks.stores.ledger import read_ledger
+from tasks.stores.products.exposure_order import exposures_by_time
+from tasks.stores.products.exposure_store import exposure
 
 SHAPE = (30, 44)
 MDOC = {"PixelSpacing": 0.83, "Voltage": 200, "ExposureDose": 12, "NumSubFrames": 4, "TargetDefocus": -1.5}

@@ -11,8 +11,8 @@ import pytest
 
 from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
-from tasks.stores.exposure_store import exposure
 from tasks.stores.ledger import read_ledger
+from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
 from tests.truth.s3_server import bucket, endpoint  # noqa: F401
 

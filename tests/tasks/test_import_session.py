@@ -15,10 +15,10 @@ from tasks.formats.mrc import write_mrc
 from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.exposure import Exposure
-from tasks.stores.exposure_store import exposure
-from tasks.stores.file_index import FileIndex
+from tasks.stores.files.index import FileIndex
 from tasks.stores.ledger import read_ledger, rebuild
-from tasks.stores.location import StoreWriteError
+from tasks.stores.products.exposure_store import exposure
+from tasks.stores.storage.location import StoreWriteError
 
 SHAPE = (30, 44)
 

@@ -12,7 +12,7 @@ from kernels.ctf import Defocus
 from kernels.optics import Optics
 from tasks.pick_particles import PickParticlesParams, pick_particles
 from tasks.records.session import StageParams
-from tasks.stores.location import StoreError
+from tasks.stores.storage.location import StoreError
 from tests.truth.crowded_micrograph import DIAMETER, OPTICS, crowd, matched, put_curated
 
 PARAMS = PickParticlesParams(diameter_angstrom=DIAMETER)

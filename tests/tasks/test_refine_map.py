@@ -19,11 +19,11 @@ from tasks import refine_map as stage
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
 from tasks.refine_map import RefineMapParams, refine_map
-from tasks.stores.location import StoreWriteError
-from tasks.stores.map_store import density_map, describe, read_map
-from tasks.stores.particle_store import read_particles
-from tasks.stores.scratch import Scratch
+from tasks.stores.products.map_store import density_map, describe, read_map
+from tasks.stores.products.particle_store import read_particles
+from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreWriteError
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import Imaged, cage_points, gaussian_map, gaussian_projections, imaged
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tasks.scan_folders import FolderWatch, ScanFoldersParams, source_folder
-from tasks.stores.arrivals import read_arrivals, waiting_arrivals
+from tasks.stores.files.arrivals import read_arrivals, waiting_arrivals
 from tasks.stores.session_store import SessionStore
 
 IMPATIENT = ScanFoldersParams(still_seconds=0.05, patience_seconds=0.05)

@@ -10,7 +10,7 @@ from kernels.masks import soft_sphere
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
 from tasks.sharpen_map import SharpenMapParams, sharpen_map
-from tasks.stores.map_store import density_map, describe, read_map
+from tasks.stores.products.map_store import density_map, describe, read_map
 
 N, PIXEL, B_FACTOR = 72, 1.2, 60.0
 

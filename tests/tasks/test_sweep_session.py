@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.retention import RetentionPolicy
 from tasks.stores.commit import ExpiredProductError
-from tasks.stores.lease import LeaseTimes, hold
 from tasks.stores.ledger import read_ledger, rebuild
-from tasks.stores.location import StoreError
-from tasks.stores.retention import expired_products, plan_sweep, restore
-from tasks.stores.survey import find_sessions, survey
+from tasks.stores.storage.lease import LeaseTimes, hold
+from tasks.stores.storage.location import StoreError
+from tasks.stores.upkeep.retention import expired_products, plan_sweep, restore
+from tasks.stores.upkeep.survey import find_sessions, survey
 from tasks.sweep_session import sweep_session
 from tasks.workers import Stage, run_stage
 from tests.truth.retained_session import STAGES, VariedParams, put_exposure_stage, put_scratch, put_session, put_set

@@ -18,7 +18,7 @@ TESTS = {
     "tests/infra/test_swift.py::test_a_session_on_s3_has_the_numbers_of_one_in_a_folder": "local folder against S3",
     "tests/infra/test_postgresql.py::test_a_flow_outlives_a_restart_of_its_database": "PostgreSQL restarted",
     "tests/infra/test_slurm.py::test_a_cancelled_job_is_replaced_and_its_item_is_done_once": "a Slurm job cancelled",
-    "tests/tasks/test_commit.py::test_a_full_disk_is_named_and_leaves_nothing_readable": "a full disk",
+    "tests/tasks/stores/test_commit.py::test_a_full_disk_is_named_and_leaves_nothing_readable": "a full disk",
     f"{_WATCH}::test_two_waves_at_once_do_everything_once": "two operators start one session",
     f"{_WATCH}::test_a_watch_that_starts_again_processes_nothing_again": "a batch handed over twice",
 }  # fmt: skip

@@ -17,8 +17,8 @@ from kernels.rotations import random_rotations, symmetry_group
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
 from tasks.refine_map import RefineMapParams, refine_map
-from tasks.stores.map_store import describe, read_map
-from tasks.stores.particle_store import write_particles
+from tasks.stores.products.map_store import describe, read_map
+from tasks.stores.products.particle_store import write_particles
 from tasks.stores.session_store import SessionStore
 from tasks.workers import connect, run_items
 from tests.torture.site import Row, Site

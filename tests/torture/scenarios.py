@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tasks.stores.ledger import Line, read_ledger
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tests.torture.feed import Feed
 from tests.torture.site import Row, Site
 

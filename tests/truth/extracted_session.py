@@ -8,7 +8,7 @@ from kernels.optics import Optics
 from tasks.records.exposure import Exposure
 from tasks.records.particles import ParticleSet, concatenate
 from tasks.records.session import StageParams
-from tasks.stores.particle_store import write_particles
+from tasks.stores.products.particle_store import write_particles
 from tasks.stores.session_store import SessionStore
 from tests.truth.gaussian_particles import Imaged
 

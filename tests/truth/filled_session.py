@@ -16,8 +16,8 @@ from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams
 from tasks.stores.ledger import rebuild
-from tasks.stores.map_store import describe
-from tasks.stores.particle_store import write_particles
+from tasks.stores.products.map_store import describe
+from tasks.stores.products.particle_store import write_particles
 from tasks.stores.session_store import SessionStore
 from tests.truth.gaussian_particles import cage_points, gaussian_map, gaussian_projections
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.records.retention import Expiry, ProductClass
-from tasks.stores.location import FileStatus, Location, StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import FileStatus, Location, StoreError
 
 _NOT_PRODUCTS = frozenset({"ledger", "leases", "versions", "zarr.json", "report.html"})
 _CLASSES: dict[tuple[str, str], ProductClass] = {

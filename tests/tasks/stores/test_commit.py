@@ -9,8 +9,8 @@ import pytest
 
 from tasks.records.session import StageParams
 from tasks.stores.commit import fingerprint
-from tasks.stores.location import Location, StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import Location, StoreError
 
 
 class SomeParams(StageParams):
@@ -110,7 +110,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_readable(store):
     script = f"""
 import resource, numpy as np
 from tasks.records.session import StageParams
-from tasks.stores.location import StoreWriteError
+from tasks.stores.storage.location import StoreWriteError
 from tasks.stores.session_store import SessionStore
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 product = SessionStore.open({store.url!r}).product({ADDRESS!r})

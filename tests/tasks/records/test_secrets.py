@@ -10,7 +10,7 @@ import pytest
 from flows.recipe import read_recipe
 from tasks.records.secrets import SecretError, find_secrets, redacted, refuse_secrets
 from tasks.records.session import StageParams
-from tasks.stores.location import Location
+from tasks.stores.storage.location import Location
 
 KEY_ID = "AKIA" + "IOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"

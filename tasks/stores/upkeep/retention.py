@@ -4,8 +4,8 @@ A product is removed record first: the record then names no files and says when 
 files follow. Whatever interrupts that, nobody reads half a product, and the next sweep finishes it. The record keeps
 its fingerprint, so what was made from the product stays current.
 
-What another product would have to be made from stays (`tasks.stores.dependencies`). A version reads what it does not
-have from its parents: a parent loses only what has expired, and is not needed, in every version as well.
+What another product would have to be made from stays (`tasks.stores.upkeep.dependencies`). A version reads what it
+does not have from its parents: a parent loses only what has expired, and is not needed, in every version as well.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 
 from tasks.records.retention import PRODUCT_CLASSES, Expiry, ProductClass, RetentionPolicy, SweptItem
 from tasks.stores.commit import Product
-from tasks.stores.dependencies import View
-from tasks.stores.file_index import reopen
-from tasks.stores.import_records import STAGE
-from tasks.stores.location import Location, StoreWriteError
+from tasks.stores.files.import_records import STAGE
+from tasks.stores.files.index import reopen
 from tasks.stores.session_store import SessionStore
-from tasks.stores.survey import Kept, Survey, walk
+from tasks.stores.storage.location import Location, StoreWriteError
+from tasks.stores.upkeep.dependencies import View
+from tasks.stores.upkeep.survey import Kept, Survey, walk
 
 _REMOVALS_AT_ONCE = 8
 

@@ -7,8 +7,8 @@ import torch
 from kernels.movies.motion import Motion
 from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.stores.commit import Product, Reader
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 
 
 def exposure(store: SessionStore, exposure_id: str) -> Exposure:

@@ -15,9 +15,9 @@ from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.session import StageParams
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Product, Record, State
-from tasks.stores.content_claims import Claim, claim, claims_of
-from tasks.stores.file_identity import content_hash, id_by_content, id_by_path
-from tasks.stores.file_index import KnownFile
+from tasks.stores.files.content_claims import Claim, claim, claims_of
+from tasks.stores.files.identity import content_hash, id_by_content, id_by_path
+from tasks.stores.files.index import KnownFile
 from tasks.stores.session_store import SessionStore
 
 STAGE = "import_session"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from tasks.stores.commit import Figure
-from tasks.stores.import_records import STAGE
+from tasks.stores.files.import_records import STAGE
 from tasks.stores.ledger import read_entries
 from tasks.stores.session_store import SessionStore
 

@@ -9,8 +9,8 @@ import pytest
 from tasks.records.session import StageParams
 from tasks.stores.commit import fingerprint
 from tasks.stores.ledger import read_ledger
-from tasks.stores.location import Location, StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import Location, StoreError
 from tests.truth.s3_server import bucket, endpoint  # noqa: F401
 
 ADDRESS = "exposures/a/import_session"

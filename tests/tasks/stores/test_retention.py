@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 
 from tasks.records.retention import PRODUCT_CLASSES, RetentionPolicy
 from tasks.stores.commit import ExpiredProductError, Record
-from tasks.stores.dependencies import View
-from tasks.stores.location import Location, StoreError
-from tasks.stores.retention import plan_sweep, remove
 from tasks.stores.session_store import SessionStore
-from tasks.stores.survey import find_sessions, survey, versions_of
+from tasks.stores.storage.location import Location, StoreError
+from tasks.stores.upkeep.dependencies import View
+from tasks.stores.upkeep.retention import plan_sweep, remove
+from tasks.stores.upkeep.survey import find_sessions, survey, versions_of
 from tasks.sweep_session import sweep_session
 from tests.truth.retained_session import (
     SETS,

@@ -12,10 +12,10 @@ from kernels.ctf import Defocus, ctf
 from kernels.optics import Optics
 from kernels.particles.expectation import Disc, pack
 from tasks.records.particles import ParticleSet
-from tasks.stores.exposure_store import exposure
-from tasks.stores.location import StoreError
-from tasks.stores.particle_store import stacks
+from tasks.stores.products.exposure_store import exposure
+from tasks.stores.products.particle_store import stacks
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 
 
 def describe(attempt: Attempt, density_map: DensityMap) -> None:

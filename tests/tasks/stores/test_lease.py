@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.stores.lease import LeaseHeldError, LeaseLostError, LeaseTimes, hold, holder_of
-from tasks.stores.location import Location
+from tasks.stores.storage.lease import LeaseHeldError, LeaseLostError, LeaseTimes, hold, holder_of
+from tasks.stores.storage.location import Location
 
 QUICK = LeaseTimes(renewal_seconds=0.2, expiry_seconds=6.0, settle_seconds=0.5)
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from tasks.stores.lease import LeaseTimes, hold
-from tasks.stores.location import Location
+from tasks.stores.storage.lease import LeaseTimes, hold
+from tasks.stores.storage.location import Location
 folder, name, stay = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 with hold(Location.of(folder), "exposures", name, wait_seconds=60, times=LeaseTimes(0.2, 6.0, 0.5)) as lease:
     with open(folder / "log", "a") as log:

@@ -25,7 +25,7 @@ FRAMES = RANDOM.poisson(1.0, (5, 48, 40)).astype(np.uint8)
 
 def write_falcon_movie(path: Path, n_frames: int, metadata: str = "") -> None:
     """An EER file by the encoder of the reader's own tests, with one more item of metadata in every frame."""
-    place = Path(__file__).with_name("test_formats_eer.py")
+    place = Path(__file__).with_name("test_eer.py")
     specification = importlib.util.spec_from_file_location("eer_encoder", place)
     encoder = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(encoder)

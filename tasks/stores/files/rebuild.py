@@ -8,9 +8,9 @@ from datetime import datetime
 from tasks.records.session import StageParams
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Record
-from tasks.stores.content_claims import are_lost, claim
-from tasks.stores.file_index import FileIndex
-from tasks.stores.import_records import ImportRecords, holder, known_file
+from tasks.stores.files.content_claims import are_lost, claim
+from tasks.stores.files.import_records import ImportRecords, holder, known_file
+from tasks.stores.files.index import FileIndex
 from tasks.stores.session_store import SessionStore
 
 logger = logging.getLogger(__name__)

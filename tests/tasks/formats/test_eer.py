@@ -11,7 +11,7 @@ from tasks.formats import FormatError
 from tasks.formats.eer import EerRendering, count_raw_frames
 from tasks.formats.images import open_image
 from tasks.import_session import ImportSessionParams, import_session
-from tasks.stores.exposure_store import exposure
+from tasks.stores.products.exposure_store import exposure
 
 RUN_BITS = {65000: 8, 65001: 7, 65002: 7}
 

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import psutil
 
-from tasks.stores.location import Location, StoreError
+from tasks.stores.storage.location import Location, StoreError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from tasks.stores.survey import Chain, Kept
+from tasks.stores.upkeep.survey import Chain, Kept
 
 
 @dataclass

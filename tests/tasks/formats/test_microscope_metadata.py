@@ -244,7 +244,7 @@ def test_a_growing_mdoc_is_read_anew(tmp_path):
 
 
 def test_a_camera_writes_its_metadata_into_the_eer_movie(tmp_path):
-    place = Path(__file__).with_name("test_formats_eer.py")
+    place = Path(__file__).with_name("test_eer.py")
     specification = importlib.util.spec_from_file_location("eer_encoder", place)
     encoder = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(encoder)

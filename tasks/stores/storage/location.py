@@ -2,8 +2,8 @@
 
 Secrets never stand in an address. S3 credentials and the endpoint come from the usual environment variables
 (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE``), or the credentials from a
-block of the Prefect server (`tasks.stores.credentials`). A server that fails for a
-while is waited for (`tasks.stores.s3`).
+block of the Prefect server (`tasks.stores.storage.credentials`). A server that fails for a
+while is waited for (`tasks.stores.storage.s3`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import zarr.abc.store
 from zarr.storage import FsspecStore
 
 from tasks.records.secrets import HIDDEN, SecretError, redacted, refuse_secrets
-from tasks.stores.credentials import block_name, credentials_of
-from tasks.stores.ownership import FolderStore, follow_folder, make_folders, refusal
-from tasks.stores.s3 import Patience, PatientS3, StoreRefusedError, StoreSilentError, patience_seconds
+from tasks.stores.storage.credentials import block_name, credentials_of
+from tasks.stores.storage.ownership import FolderStore, follow_folder, make_folders, refusal
+from tasks.stores.storage.s3 import Patience, PatientS3, StoreRefusedError, StoreSilentError, patience_seconds
 
 
 class StoreError(RuntimeError):

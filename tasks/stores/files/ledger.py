@@ -13,9 +13,9 @@ from typing import NamedTuple
 from tasks.records.session import StageParams, StageReport
 from tasks.records.source_file import SourceFile
 from tasks.stores.commit import Record, State
-from tasks.stores.file_identity import duplicate_id
-from tasks.stores.file_index import FileIndex, KnownFile
-from tasks.stores.import_records import STAGE, ImportRecords, holder, is_still_there, known_file
+from tasks.stores.files.identity import duplicate_id
+from tasks.stores.files.import_records import STAGE, ImportRecords, holder, is_still_there, known_file
+from tasks.stores.files.index import FileIndex, KnownFile
 from tasks.stores.ledger import write_index
 from tasks.stores.session_store import SessionStore
 

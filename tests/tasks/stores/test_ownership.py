@@ -14,8 +14,8 @@ import pytest
 
 from tasks.records.session import StageParams
 from tasks.stores.ledger import rebuild
-from tasks.stores.location import StoreError
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import StoreError
 from tasks.workers import Stage, run_stage
 
 NOBODY = 65534

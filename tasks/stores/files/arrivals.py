@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tasks.stores.file_index import FileIndex, KnownFile
+from tasks.stores.files.index import FileIndex, KnownFile
 from tasks.stores.session_store import SessionStore
 
 _INDEX = "arrivals"
