@@ -52,7 +52,7 @@ from tasks.stores.upkeep.retention import expired_products
 from tasks.stores.upkeep.retention import restore as mark_wanted
 from tasks.stores.upkeep.survey import find_sessions
 from tasks.sweep_session import sweep_session
-from tasks.workers import NoWorkerError
+from tasks.workers.connection import NoWorkerError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()

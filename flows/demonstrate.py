@@ -13,7 +13,7 @@ from tasks.compare_with_truth import compare_with_truth
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
 from tasks.simulate_session import SimulateSessionParams, simulate_session
-from tasks.workers import connect
+from tasks.workers.connection import connect
 
 
 class Demonstration(BaseModel):

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 
 from flows.settings import Settings
 from tasks.records.secrets import redacted, refuse_secrets
-from tasks.workers import workers_of
+from tasks.workers.connection import workers_of
 
 logger = logging.getLogger(__name__)
 

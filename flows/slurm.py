@@ -27,7 +27,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.services import SCHEDULER_ENVIRONMENT, worker_environment
-from tasks.workers import WANTED
+from tasks.workers.connection import WANTED
 
 try:
     from dask_jobqueue import SLURMCluster

@@ -13,7 +13,7 @@ from flows.services import dask_address
 from flows.settings import Settings
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import Lease, hold
-from tasks.workers import connect
+from tasks.workers.connection import connect
 
 EXPOSURES = "exposures"
 """What is made of single exposures."""

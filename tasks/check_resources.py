@@ -12,7 +12,7 @@ from pydantic import Field
 
 from tasks.records.alarm import DiskShortage, WaitingWork
 from tasks.records.session import StageParams
-from tasks.workers import Label, workers_of
+from tasks.workers.connection import Label, workers_of
 
 
 class CheckResourcesParams(StageParams):

@@ -10,7 +10,7 @@ from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Figure
 from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
-from tasks.workers import SkipItem, Stage, run_stage
+from tasks.workers.stage import SkipItem, Stage, run_stage
 
 
 class CurateExposuresParams(StageParams):

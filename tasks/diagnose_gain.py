@@ -48,7 +48,11 @@ from tasks.stores.commit import Attempt, Reader, Record, fingerprint
 from tasks.stores.products.exposure_store import exposure
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
-from tasks.workers import SkipItem, Stage, device, require_workers, run_items, run_stage, stage_usage
+from tasks.workers.connection import require_workers
+from tasks.workers.device import device
+from tasks.workers.items import run_items
+from tasks.workers.stage import SkipItem, Stage, run_stage
+from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
 

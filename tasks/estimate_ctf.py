@@ -26,7 +26,8 @@ from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.exposure_store import exposure, micrograph, micrograph_address
 from tasks.stores.session_store import SessionStore
-from tasks.workers import Stage, device, run_stage
+from tasks.workers.device import device
+from tasks.workers.stage import Stage, run_stage
 
 _BLUR_RANGE_ANGSTROM = (100.0, 8.0)
 _PHASE_STEP_DEG = 15.0

@@ -30,7 +30,8 @@ from tasks.stores.products.optics_groups import digest_of, optics_groups
 from tasks.stores.products.particle_store import read_particles, write_particles
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
-from tasks.workers import SkipItem, Stage, device, run_stage
+from tasks.workers.device import device
+from tasks.workers.stage import SkipItem, Stage, run_stage
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,9 @@ from tasks.stores.files.ledger import FileLedger, ImportedFile, Line
 from tasks.stores.files.rebuild import rebuild_where_lost
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreWriteError
-from tasks.workers import require_workers, run_items, stage_usage
+from tasks.workers.connection import require_workers
+from tasks.workers.items import run_items
+from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,8 @@ from tasks.stores.commit import Attempt
 from tasks.stores.products.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
-from tasks.workers import Stage, device, run_stage
+from tasks.workers.device import device
+from tasks.workers.stage import Stage, run_stage
 
 logger = logging.getLogger(__name__)
 

@@ -61,7 +61,11 @@ from tasks.stores.products.observations import Geometry, read_coefficients, stac
 from tasks.stores.products.particle_store import read_particles, write_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
-from tasks.workers import device, require_workers, run_all, run_blocks, stage_usage
+from tasks.workers.blocks import run_blocks
+from tasks.workers.connection import require_workers
+from tasks.workers.device import device
+from tasks.workers.items import run_all
+from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
 

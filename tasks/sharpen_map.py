@@ -17,7 +17,8 @@ from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_map, describe, read_map
 from tasks.stores.session_store import SessionStore
-from tasks.workers import SkipItem, Stage, device, run_stage
+from tasks.workers.device import device
+from tasks.workers.stage import SkipItem, Stage, run_stage
 
 _PRODUCT = "maps/sharpened"
 _COARSEST_GUINIER_ANGSTROM = 7.0

@@ -43,7 +43,9 @@ from tasks.formats.simulated_truth import (
 from tasks.formats.structure import write_chains
 from tasks.formats.tiff import write_tiff_movie
 from tasks.records.session import StageParams, StageReport
-from tasks.workers import require_workers, run_items, stage_usage
+from tasks.workers.connection import require_workers
+from tasks.workers.items import run_items
+from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
 

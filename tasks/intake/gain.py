@@ -19,7 +19,7 @@ from tasks.stores.files.index import FileIndex, KnownFile
 from tasks.stores.products.session_gain import ADDRESS, SessionGain, session_gain, write_gain
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreWriteError
-from tasks.workers import run_items
+from tasks.workers.items import run_items
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from tasks.records.session import StageParams
 from tasks.stores.commit import Attempt, Record
 from tasks.stores.ledger import STAGES, read_ledger, write_index
 from tasks.stores.session_store import SessionStore
-from tasks.workers import Stage, connect, run_stage
+from tasks.workers.connection import connect
+from tasks.workers.stage import Stage, run_stage
 
 _STAGE_NAME = "operation"
 

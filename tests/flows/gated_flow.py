@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.sole_use import EXPOSURES, sole_use
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.session_store import SessionStore
-from tasks.workers import Stage, run_stage
+from tasks.workers.stage import Stage, run_stage
 
 _LONGEST_WAIT_SECONDS = 120
 

@@ -21,7 +21,7 @@ from tasks.records.session import StageParams
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import Location, StoreError
-from tasks.workers import Stage, run_stage
+from tasks.workers.stage import Stage, run_stage
 from tests.truth.s3_server import bucket, endpoint  # noqa: F401
 
 pytestmark = [pytest.mark.server, pytest.mark.site, pytest.mark.timeout(400)]

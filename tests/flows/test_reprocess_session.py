@@ -13,7 +13,7 @@ from tasks.records.session import StageParams, StageReport
 from tasks.simulate_session import simulate_session
 from tasks.stores import ledger
 from tasks.stores.session_store import SessionStore
-from tasks.workers import connect
+from tasks.workers.connection import connect
 from tests.truth.tiny_session import TINY, tiny_recipe
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]

@@ -19,7 +19,7 @@ from distributed import Client
 
 from flows.services import down, running, up
 from flows.settings import Settings
-from tasks.workers import workers_of
+from tasks.workers.connection import workers_of
 
 pytestmark = pytest.mark.server
 

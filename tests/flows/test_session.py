@@ -19,7 +19,7 @@ from tasks.records.session import StageReport
 from tasks.simulate_session import SimulateSessionParams
 from tasks.stores.ledger import read_ledger
 from tasks.stores.session_store import SessionStore
-from tasks.workers import connect
+from tasks.workers.connection import connect
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 

@@ -26,7 +26,7 @@ from tasks.simulate_session import simulate_session
 from tasks.stores import ledger
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import holder_of
-from tasks.workers import connect
+from tasks.workers.connection import connect
 from tests.truth.tiny_session import TINY, tiny_recipe
 
 pytest.importorskip("selenium", reason="selenium is not installed; `make setup` installs it")

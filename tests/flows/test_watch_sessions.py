@@ -19,7 +19,7 @@ from tasks.stores.files.arrivals import waiting_arrivals
 from tasks.stores.ledger import read_ledger, unfinished_exposures
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import hold
-from tasks.workers import connect
+from tasks.workers.connection import connect
 from tests.torture.feed import N_FRAMES, Feed
 from tests.torture.site import RECIPE
 

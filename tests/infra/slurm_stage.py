@@ -11,7 +11,8 @@ import numpy as np
 from tasks.records.session import StageParams
 from tasks.stores.commit import Attempt
 from tasks.stores.session_store import SessionStore
-from tasks.workers import Label, Stage
+from tasks.workers.connection import Label
+from tasks.workers.stage import Stage
 
 
 class PatientParams(StageParams):

@@ -19,7 +19,8 @@ from tasks.formats.tiff import write_tiff_movie
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.session import StageReport
 from tasks.stores.session_store import SessionStore
-from tasks.workers import connect, run_stage
+from tasks.workers.connection import connect
+from tasks.workers.stage import run_stage
 from tests.infra.processes import free_ports
 from tests.infra.slurm_server import SlurmServer, slurm_server
 from tests.infra.slurm_stage import PatientParams, patient_stage

@@ -6,7 +6,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 
 from tasks.orders import Orders
-from tasks.workers import run_items
+from tasks.workers.items import run_items
 
 
 def _name(item):

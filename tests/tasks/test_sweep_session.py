@@ -22,7 +22,7 @@ from tasks.stores.storage.location import StoreError
 from tasks.stores.upkeep.retention import expired_products, plan_sweep, restore
 from tasks.stores.upkeep.survey import find_sessions, survey
 from tasks.sweep_session import sweep_session
-from tasks.workers import Stage, run_stage
+from tasks.workers.stage import Stage, run_stage
 from tests.truth.retained_session import STAGES, VariedParams, put_exposure_stage, put_scratch, put_session, put_set
 
 NOW = dict.fromkeys(("imported_movies", "micrographs", "particle_stacks", "leftover_attempts"), "0 days")

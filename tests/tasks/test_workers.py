@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from tasks import workers as tasks_workers
 from tasks.formats import FormatError
 from tasks.records.session import StageParams
 from tasks.stores.ledger import read_ledger
-from tasks.workers import NoWorkerError, SkipItem, Stage, connect, require_workers, run_items, run_stage
+from tasks.workers import groups
+from tasks.workers import stage as stage_runs
+from tasks.workers.connection import NoWorkerError, connect, require_workers
+from tasks.workers.device import device
+from tasks.workers.items import run_items
+from tasks.workers.stage import SkipItem, Stage, run_stage
 
 
 class ScaleParams(StageParams):
@@ -97,7 +101,7 @@ def test_usage_of_a_stage_is_measured(store, workers):
     report = run_stage(store.url, BUSY, ["x"], ScaleParams())
     assert 0.2 <= report.cpu_seconds < 20  # the inproc worker shares its process with the scheduler and the client
     assert report.peak_memory_bytes > 10_000_000
-    assert tasks_workers.device().type in {"cpu", "cuda"}
+    assert device().type in {"cpu", "cuda"}
 
 
 def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
@@ -121,9 +125,9 @@ def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
 def test_what_a_flow_left_behind_is_waited_for_and_not_computed_twice(store):
     with LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=":0") as cluster:
         with Client(cluster.scheduler_address, set_as_default=False) as ended:
-            arguments = (tasks_workers._make_product, "import_session", ("s",), ["a"], store.url, SLOW, ScaleParams())
-            orphan = ended.submit(tasks_workers._run_group, *arguments)
-            while not any(ended.run(tasks_workers._executing, ("s",)).values()):
+            arguments = (stage_runs._make_product, "import_session", ("s",), ["a"], store.url, SLOW, ScaleParams())
+            orphan = ended.submit(groups.run_group, *arguments)
+            while not any(ended.run(groups.executing, ("s",)).values()):
                 time.sleep(0.01)
             del orphan
         with connect(cluster.scheduler_address, owners=("s",)):

@@ -20,7 +20,8 @@ from tasks.refine_map import RefineMapParams, refine_map
 from tasks.stores.products.map_store import describe, read_map
 from tasks.stores.products.particle_store import write_particles
 from tasks.stores.session_store import SessionStore
-from tasks.workers import connect, run_items
+from tasks.workers.connection import connect
+from tasks.workers.items import run_items
 from tests.torture.site import Row, Site
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import cage_points, gaussian_map, gaussian_projections, imaged

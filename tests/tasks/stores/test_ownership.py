@@ -16,7 +16,7 @@ from tasks.records.session import StageParams
 from tasks.stores.ledger import rebuild
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
-from tasks.workers import Stage, run_stage
+from tasks.workers.stage import Stage, run_stage
 
 NOBODY = 65534
 

@@ -6,7 +6,7 @@ import pytest
 from tasks.records.session import StageParams
 from tasks.stores.ledger import read_ledger
 from tasks.stores.session_store import SessionStore
-from tasks.workers import Stage, run_stage
+from tasks.workers.stage import Stage, run_stage
 
 
 class ScaleParams(StageParams):

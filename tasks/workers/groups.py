@@ -1,0 +1,49 @@
+"""Items one after the other on their worker, and which of them it is computing now."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.stores.storage.location import StoreWriteError
+
+_EXECUTING: dict[str, tuple[str, tuple[str, ...]]] = {}
+"""Of this worker: key -> name of the item and its owners."""
+
+
+@dataclass
+class Outcomes:
+    """What became of a group of items, in order, and how long the group took."""
+
+    results: list[Any]
+    """What the function returned, or the exception that ended it."""
+    seconds: float
+
+
+def run_group(
+    function: Callable[..., Any], name: str, owners: tuple[str, ...], items: list[Any], *arguments: Any
+) -> Outcomes:
+    """Items one after the other on their worker; one that fails stops no other, a store that cannot be written does."""
+    started = time.perf_counter()
+    outcomes = Outcomes([], 0.0)
+    for item in items:
+        key = uuid.uuid4().hex
+        _EXECUTING[key] = (f"{name} {item}", owners)
+        try:
+            outcomes.results.append(function(item, *arguments))
+        except StoreWriteError:
+            raise
+        except Exception as error:  # the boundary of an item
+            outcomes.results.append(RuntimeError(f"{name} {item}: {type(error).__name__}: {error}"))
+        finally:
+            del _EXECUTING[key]
+    outcomes.seconds = time.perf_counter() - started
+    return outcomes
+
+
+def executing(owners: tuple[str, ...]) -> list[str]:
+    """Items of some owners that this worker is computing."""
+    return [name for name, its_owners in list(_EXECUTING.values()) if set(its_owners) & set(owners)]

@@ -1,0 +1,178 @@
+"""A function over many items on labelled workers, a bounded number at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from distributed import Client, Future, KilledWorker, wait
+from prefect.exceptions import Pause
+
+from tasks.orders import Orders
+from tasks.progress import progress
+from tasks.stores.storage.location import StoreWriteError
+from tasks.workers.connection import Label, owners_of_items, require_workers, workers_of
+from tasks.workers.groups import run_group
+
+Item = TypeVar("Item")
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_COUNTS = 5.0
+"""After which a stage looks whether the operator has orders, also when no item ends."""
+_SECONDS_PER_GROUP = 0.25
+"""Items that take less are handed to workers in groups: a future costs 4 ms of the scheduler's and the flow's time."""
+_LARGEST_GROUP = 16
+_SECONDS_TO_FINISH = 8.0
+"""For items that are being worked on when the flow run is suspended."""
+
+
+def run_items(
+    function: Callable[..., Any],
+    items: Sequence[Item],
+    *arguments: Any,
+    label: Label,
+    name: str,
+    window: int | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Iterator[tuple[Item, Any]]:
+    """Run ``function(item, *arguments)`` for every item on labelled workers, at most ``window`` at a time.
+
+    Items that take little time go to the workers in groups. Yields (item, result) as they finish. A result is what the
+    function returned, or the exception that ended it: ``StoreWriteError`` as raised, everything else, a killed worker
+    included, as the reason in words.
+    ``advance`` is called after each item in place of a progress bar of these items' own.
+
+    When the operator suspends or cancels the flow run no further item is started. Items that wait for a worker are
+    withdrawn, those that are being worked on are waited for, but not for long: what is then still worked on is
+    committed by its worker when it is done.
+    """
+    client = require_workers(label)
+    owners = owners_of_items()
+    orders = Orders()
+    window_of_now = _growing_window(client, label)
+    waiting = list(reversed(items))
+    suspects: list[Item] = []
+    last_chance: list[Item] = []
+    running: dict[Future, list[Item]] = {}
+    finished: SimpleQueue[Future] = SimpleQueue()
+    seconds_per_item = math.inf
+
+    def submit() -> None:
+        """A group of items; those whose worker was killed before are run one at a time, with nothing beside them."""
+        if waiting:
+            n_items = 1 if window else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / window_of_now()))
+            group = [waiting.pop() for _ in range(min(len(waiting), max(1, min(n_items, _LARGEST_GROUP))))]
+        else:
+            group = [suspects.pop()]
+            last_chance.extend(group)
+        future = client.submit(
+            run_group,
+            function,
+            name,
+            owners,
+            group,
+            *arguments,
+            resources={label: 1},
+            retries=0,
+            pure=False,
+            key=f"{name}-{os.urandom(6).hex()}",
+        )
+        running[future] = group
+        future.add_done_callback(finished.put)
+
+    def submit_what_may_run() -> None:
+        while waiting and len(running) < (window or window_of_now()):
+            submit()
+        if suspects and not waiting and not running:
+            submit()
+
+    with progress(name, len(items)) if advance is None else nullcontext(advance) as step:
+        try:
+            submit_what_may_run()
+            while running:
+                orders.heed()
+                try:
+                    future = finished.get(timeout=_SECONDS_BETWEEN_LOOKS)
+                except Empty:
+                    continue
+                group = running.pop(future)
+                error = future.exception()
+                if isinstance(error, KilledWorker) and not last_chance:
+                    suspects += group  # Dask blames all that the worker had, and one of them may have killed it
+                else:
+                    last_chance.clear()
+                    results = _results_of(future, name, group)
+                    if error is None:
+                        seconds_per_item = future.result().seconds / len(group)
+                    future.release()
+                    for item, result in zip(group, results):
+                        yield item, result
+                        step()
+                submit_what_may_run()
+        except Pause:
+            _finish_started(client, list(running))
+            raise
+        finally:
+            client.cancel(list(running))
+
+
+def _growing_window(client: Client, label: Label) -> Callable[[], int]:
+    """Twice the slots of the workers there are, counted anew every few seconds: a cluster may grow with its work."""
+    counted_at, size = -math.inf, 2
+
+    def now() -> int:
+        nonlocal counted_at, size
+        if time.monotonic() - counted_at >= _SECONDS_BETWEEN_COUNTS:
+            workers = workers_of(client).values()
+            size = 2 * max(1, sum(int(worker["resources"].get(label, 0)) for worker in workers))
+            counted_at = time.monotonic()
+        return size
+
+    return now
+
+
+def _finish_started(client: Client, futures: list[Future]) -> None:
+    """Withdraw the items that no worker has begun, and give the others a while."""
+    begun = {key for calls in client.call_stack().values() for key in calls}
+    client.cancel([future for future in futures if future.key not in begun])
+    with suppress(TimeoutError):
+        wait([future for future in futures if future.key in begun], timeout=_SECONDS_TO_FINISH)
+
+
+def run_all(
+    function: Callable[..., Any],
+    items: Sequence[Item],
+    *arguments: Any,
+    label: Label,
+    name: str,
+    advance: Callable[[], None] | None = None,
+) -> None:
+    """Run ``function(item, *arguments)`` for every item, see `run_items`; raises the first reason why one ended."""
+    for _, result in run_items(function, items, *arguments, label=label, name=name, advance=advance or _no_step):
+        if isinstance(result, Exception):
+            raise result
+
+
+def _results_of(future: Future, name: str, group: list[Any]) -> list[Any]:
+    error = future.exception()
+    if error is None:
+        return future.result().results
+    if isinstance(error, StoreWriteError):
+        return [error] * len(group)
+    if isinstance(error, KilledWorker):
+        words = (
+            "its worker was killed each time it was tried; most often it ran out of memory "
+            "(raise VITRIFLOW_WORKER_MEMORY, or use smaller boxes or movies)"
+        )
+    else:
+        words = f"{type(error).__name__}: {error}"
+    return [RuntimeError(f"{name} {item}: {words}") for item in group]
+
+
+def _no_step() -> None:
+    """A stage of several passes counts passes in its progress bar, not their blocks."""
