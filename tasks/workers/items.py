@@ -22,8 +22,9 @@ from tasks.workers.groups import run_group
 Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_BETWEEN_COUNTS = 5.0
 """After which a stage looks whether the operator has orders, also when no item ends."""
+_SECONDS_BETWEEN_COUNTS = 5.0
+"""After which the slots of the workers are counted anew."""
 _SECONDS_PER_GROUP = 0.25
 """Items that take less are handed to workers in groups: a future costs 4 ms of the scheduler's and the flow's time."""
 _LARGEST_GROUP = 16
@@ -57,19 +58,20 @@ def run_items(
     window_of_now = _growing_window(client, label)
     waiting = list(reversed(items))
     suspects: list[Item] = []
-    last_chance: list[Item] = []
+    is_last_chance = False
     running: dict[Future, list[Item]] = {}
     finished: SimpleQueue[Future] = SimpleQueue()
     seconds_per_item = math.inf
 
     def submit() -> None:
         """A group of items; those whose worker was killed before are run one at a time, with nothing beside them."""
+        nonlocal is_last_chance
+        is_last_chance = not waiting
         if waiting:
             n_items = 1 if window else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / window_of_now()))
             group = [waiting.pop() for _ in range(min(len(waiting), max(1, min(n_items, _LARGEST_GROUP))))]
         else:
             group = [suspects.pop()]
-            last_chance.extend(group)
         future = client.submit(
             run_group,
             function,
@@ -102,10 +104,9 @@ def run_items(
                     continue
                 group = running.pop(future)
                 error = future.exception()
-                if isinstance(error, KilledWorker) and not last_chance:
+                if isinstance(error, KilledWorker) and not is_last_chance:
                     suspects += group  # Dask blames all that the worker had, and one of them may have killed it
                 else:
-                    last_chance.clear()
                     results = _results_of(future, name, group)
                     if error is None:
                         seconds_per_item = future.result().seconds / len(group)
