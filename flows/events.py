@@ -23,6 +23,22 @@ GAIN_ALARM = "vitriflow.gain-alarm"
 FACILITY = "facility"
 """In place of a session's name, for what all sessions share."""
 
+SECONDS_BETWEEN_LOOKS_AROUND = 60.0
+"""After which whoever runs for long looks again whether there is something to tell."""
+
+
+class Told:
+    """What was told already: each thing is new once, and again when it was over in between."""
+
+    def __init__(self) -> None:
+        self._things: set[str] = set()
+
+    def is_new(self, thing: str, is_so: bool = True) -> bool:
+        """Whether the thing is so now and has not been told."""
+        is_new = is_so and thing not in self._things
+        (self._things.add if is_so else self._things.discard)(thing)
+        return is_new
+
 
 def emit_quality_drift(session: str, changes: Sequence[QualityChange]) -> Event | None:
     """Figures of the exposures have changed within the session."""

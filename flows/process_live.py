@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.deployed_runs import start_once
-from flows.events import emit_gain_alarm, emit_quality_drift
+from flows.events import SECONDS_BETWEEN_LOOKS_AROUND, Told, emit_gain_alarm, emit_quality_drift
 from flows.process_session import check_failures, merge_batches
 from flows.recipe import Recipe
 from flows.renew import anything_due, renew
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 RENEWAL = "renew/renew"
 """Deployment that renews classes and maps."""
 _SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_BETWEEN_LOOKS_AROUND = 60.0
 _FEWEST_TO_JUDGE = 20
 """Exposures of a wave from which failures speak for a cause that they share: bad files often come together."""
 
@@ -141,7 +140,7 @@ def follow_arrivals(
             check_failures(reports, recipe.max_failed_fraction, _FEWEST_TO_JUDGE)
             view.update()
             last_arrival = time.monotonic()
-            if last_arrival - looked_around_at > _SECONDS_BETWEEN_LOOKS_AROUND:
+            if last_arrival - looked_around_at > SECONDS_BETWEEN_LOOKS_AROUND:
                 looked_around_at = last_arrival
                 alarms.tell(session_url, recipe)
                 if is_renewed and anything_due(session_url, recipe):
@@ -156,21 +155,17 @@ class _Alarms:
     """Tells the server what changed in mid-session, each thing once a wave."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
+        self._told = Told()
 
     def tell(self, session_url: str, recipe: Recipe) -> None:
         store = SessionStore.open(session_url)
         changes = check_quality.fn(session_url, recipe.check_quality)
-        if fresh := [change for change in changes if self._is_new("quality", change.figure)]:
+        if fresh := [change for change in changes if self._told.is_new(f"quality {change.figure}")]:
             emit_quality_drift(store.session.name, fresh)
         diagnosis = read_gain_diagnosis(store)
-        if diagnosis and (new := [a for a in diagnosis.alarms if self._is_new(a.kind, f"{a.exposure} {a.region_px}")]):
+        alarms = diagnosis.alarms if diagnosis else []
+        if new := [a for a in alarms if self._told.is_new(f"{a.kind} {a.exposure} {a.region_px}")]:
             emit_gain_alarm(store.session.name, new)
-
-    def _is_new(self, kind: str, what: str) -> bool:
-        is_new = (kind, what) not in self._told
-        self._told.add((kind, what))
-        return is_new
 
 
 def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe: Recipe) -> list[StageReport]:

@@ -14,7 +14,7 @@ from prefect import flow
 from watchfiles import watch
 
 from flows.deployed_runs import start_once
-from flows.events import FACILITY, emit_disk_low, emit_gpu_waiting
+from flows.events import FACILITY, SECONDS_BETWEEN_LOOKS_AROUND, Told, emit_disk_low, emit_gpu_waiting
 from flows.finish_session import finish_session
 from flows.process_live import process_live
 from flows.recipe import read_recipe
@@ -39,7 +39,6 @@ FINISH = "finish_session/finish-session"
 _FINISHED = "session/finished"
 _SHORTEST_PAUSE_SECONDS = 1.0
 _SECONDS_AFTER_A_FAILURE = 20.0
-_SECONDS_BETWEEN_LOOKS_AROUND = 60.0
 
 
 @flow(name="watch_sessions")
@@ -77,7 +76,6 @@ def watch_sessions(
         Between two scans.
     processing
         ``deployment`` starts waves on the work pool's queue for live sessions, ``here`` runs them in this process.
-
     ended_after_hours
         A session is finished, with all its particles and its report, when nothing has arrived for so long.
 
@@ -179,15 +177,15 @@ class _Resources:
     def __init__(self, stores: str) -> None:
         self._stores = stores
         self._next_at = 0.0
-        self._told: set[str] = set()
+        self._told = Told()
 
     def tell(self) -> None:
         """Each thing once until it is over; looked at once a minute."""
         if time.monotonic() < self._next_at:
             return
-        self._next_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS_AROUND
+        self._next_at = time.monotonic() + SECONDS_BETWEEN_LOOKS_AROUND
         shortage = disk_shortage(self._stores, CheckResourcesParams())
-        if self._is_new("disk", shortage is not None) and shortage is not None:
+        if self._told.is_new("disk", shortage is not None) and shortage is not None:
             emit_disk_low(FACILITY, shortage)
         try:
             with Client(dask_address(Settings()), set_as_default=False, timeout=10) as client:
@@ -195,13 +193,8 @@ class _Resources:
         except (OSError, ServiceError) as error:
             logger.warning("no Dask scheduler answers (%s); waves will fail until one does", error)
             return
-        if self._is_new("gpu", waiting is not None) and waiting is not None:
+        if self._told.is_new("gpu", waiting is not None) and waiting is not None:
             emit_gpu_waiting(FACILITY, waiting)
-
-    def _is_new(self, what: str, is_so: bool) -> bool:
-        is_new = is_so and what not in self._told
-        (self._told.add if is_so else self._told.discard)(what)
-        return is_new
 
 
 def _hours_since(session: ScannedSession) -> float:
