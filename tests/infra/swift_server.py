@@ -67,23 +67,10 @@ s3_acl = no
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:{memcached}
-[filter:proxy-logging]
-use = egg:swift#proxy_logging
-[filter:catch_errors]
-use = egg:swift#catch_errors
-[filter:gatekeeper]
-use = egg:swift#gatekeeper
-[filter:healthcheck]
-use = egg:swift#healthcheck
-[filter:listing_formats]
-use = egg:swift#listing_formats
-[filter:bulk]
-use = egg:swift#bulk
-[filter:slo]
-use = egg:swift#slo
-[filter:dlo]
-use = egg:swift#dlo
-"""
+""" + "".join(
+    f"[filter:{name}]\nuse = egg:swift#{name.replace('-', '_')}\n"
+    for name in ("proxy-logging", "catch_errors", "gatekeeper", "healthcheck", "listing_formats", "bulk", "slo", "dlo")
+)
 
 
 @dataclass(frozen=True)

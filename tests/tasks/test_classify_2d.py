@@ -73,19 +73,23 @@ def test_another_choice_of_classes_computes_no_classes_again(store, workers, par
         classify_2d.fn(store.url, PARAMS.model_copy(update={"keep": [7]}))
 
 
-def test_an_interrupted_run_continues_to_the_same_result(store, workers, particles_and_noise, monkeypatch):
-    write_extracted(store, particles_and_noise)
-    finish = stage._Run._update
+def classify_until_iteration_5(url: str) -> None:
+    """A run that is killed when its fifth iteration is to be finished."""
+    update = stage._Run._update
 
     def interrupted(self, iteration, blocks):
         if iteration == 5:
             raise KeyboardInterrupt
-        finish(self, iteration, blocks)
+        update(self, iteration, blocks)
 
-    monkeypatch.setattr(stage._Run, "_update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        classify_2d.fn(store.url, PARAMS)
-    monkeypatch.setattr(stage._Run, "_update", finish)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage._Run, "_update", interrupted)
+        classify_2d.fn(url, PARAMS)
+
+
+def test_an_interrupted_run_continues_to_the_same_result(store, workers, particles_and_noise):
+    write_extracted(store, particles_and_noise)
+    classify_until_iteration_5(store.url)
     run = stage._Run(store, PARAMS)
     assert run.scratch.record("iteration_005")
     classify_2d.fn(store.url, PARAMS)
@@ -164,25 +168,13 @@ def test_a_set_that_grew_is_classified_from_the_last_averages_and_classes_keep_t
     assert store.product("classes/2d").record().details["renewed_from"] is None
 
 
-def test_an_interrupted_renewal_continues_and_the_last_classes_stay_until_the_next_are_there(
-    store, workers, growing, monkeypatch
-):
+def test_an_interrupted_renewal_continues_and_the_last_classes_stay_until_the_next_are_there(store, workers, growing):
     write_extracted(store, growing[0], 2)
     classify_2d.fn(store.url, PARAMS)
     last = store.product("classes/2d").read()["class_average"]
     write_extracted(store, growing[1], 3)
-    update = stage._Run._update
-
-    def interrupted(self, iteration, blocks):
-        if iteration == 5:
-            raise KeyboardInterrupt
-        update(self, iteration, blocks)
-
-    monkeypatch.setattr(stage._Run, "_update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        classify_2d.fn(store.url, PARAMS)
+    classify_until_iteration_5(store.url)
     np.testing.assert_array_equal(store.product("classes/2d").read()["class_average"], last)
-    monkeypatch.setattr(stage._Run, "_update", update)
     run = stage._Run(store, PARAMS)
     assert run.scratch.record("iteration_005")
     assert run.scratch.record("iteration_002") is None
