@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +67,47 @@ def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Reci
     changes
         ``{"refine_map.symmetry": "O"}``; values are read as YAML.
     """
-    content = recipe_content(path)
-    for name, text in (changes or {}).items():
-        place = content
-        *parents, last = name.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = yaml.safe_load(text)
+    values = {name: yaml.safe_load(text) for name, text in (changes or {}).items()}
+    return _recipe(recipe_content(path), values, f"recipe {path}")
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with parameters changed: ``{"refine_map.symmetry": "O"}`` or ``{"refine_map": {"symmetry": "O"}}``."""
+    return _recipe(recipe.model_dump(mode="json"), changes, "changes to the recipe")
+
+
+def _recipe(content: dict[str, Any], changes: Mapping[str, Any], what: str) -> Recipe:
+    """Raises ValueError that names every value that is wrong, or the parameter that was probably meant."""
+    known = list(_parameters())
+    for name, value in _flat(changes):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else f"; expected for instance {known[0]}"
+            raise ValueError(f"{what}: the recipe has no parameter {name!r}{hint}")
+        stage, _, parameter = name.rpartition(".")
+        (content.setdefault(stage, {}) if stage else content)[parameter] = value
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
-        raise ValueError(f"recipe {path}: {found}") from error
+        raise ValueError(f"{what}: {found}") from error
+
+
+def _flat(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and "." not in name:
+            yield from ((f"{name}.{inner}", what) for inner, what in value.items())
+        else:
+            yield name, value
+
+
+def _parameters() -> Iterator[str]:
+    """Names of all parameters, ``refine_map.symmetry`` and ``batch_size``."""
+    for name, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, StageParams):
+            yield from (f"{name}.{parameter}" for parameter in field.annotation.model_fields)
+        else:
+            yield name
 
 
 def recipe_content(path: str | Path) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from flows.process_session import accounted, merge_batches, solve
-from flows.recipe import Recipe
+from flows.recipe import Recipe, changed_recipe
 from flows.session_recipe import recall_recipe, remember_recipe
 from flows.sole_use import EXPOSURES, MAPS, sole_use
 from tasks.compare_versions import compare_versions
@@ -103,36 +102,6 @@ def _version(
         store = session.branch(version)
     remember_recipe(store.url, recipe)
     return store, recipe
-
-
-def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with parameters changed: ``{"refine_map.symmetry": "O"}`` or ``{"refine_map": {"symmetry": "O"}}``.
-
-    Raises ValueError that names every parameter there is not, and the one that was probably meant.
-    """
-    content = recipe.model_dump(mode="json")
-    known = [f"{stage}.{name}" for stage, params in content.items() if isinstance(params, dict) for name in params]
-    known += [name for name, value in content.items() if not isinstance(value, dict)]
-    for name, value in _flat(changes):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else f"; expected for instance {known[0]}"
-            raise ValueError(f"the recipe has no parameter {name!r}{hint}")
-        stage, _, parameter = name.rpartition(".")
-        (content[stage] if stage else content)[parameter] = value
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
-        raise ValueError(f"changes to the recipe: {found}") from error
-
-
-def _flat(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in changes.items():
-        if isinstance(value, Mapping) and "." not in name:
-            yield from ((f"{name}.{inner}", what) for inner, what in value.items())
-        else:
-            yield name, value
 
 
 def _is_imported(line: Line) -> bool:

@@ -32,8 +32,15 @@ def test_a_missing_diameter_is_named_and_a_missing_pixel_size_is_left_to_the_mic
 
 
 def test_a_misspelt_parameter_is_named():
-    with pytest.raises(ValueError, match=r"refine_map.symetry.*Extra inputs"):
+    with pytest.raises(ValueError, match=r"recipe default: .*did you mean refine_map.symmetry"):
         read_recipe("default", {**NEEDED, "refine_map.symetry": "O"})
+
+
+def test_a_misspelt_parameter_in_a_file_is_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("refine_map: {symetry: O}")
+    with pytest.raises(ValueError, match=r"refine_map.symetry: Extra inputs"):
+        read_recipe(file, NEEDED)
 
 
 def test_an_unknown_recipe_lists_the_known_ones():

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.process_session import process_session
-from flows.reprocess_session import changed_recipe, reprocess_session
+from flows.recipe import changed_recipe
+from flows.reprocess_session import reprocess_session
 from flows.session_recipe import recall_recipe
 from tasks.records.session import StageParams, StageReport
 from tasks.simulate_session import simulate_session
