@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.exposure_stages import particle_finding, run_each
 from flows.recipe import Recipe
 from tasks.classify_2d import classify_2d
-from tasks.extract_particles import extract_particles
-from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
 
 
@@ -15,7 +14,6 @@ from tasks.records.session import StageReport
 def find_particles(session_url: str, exposure_ids: list[str], recipe: Recipe) -> list[StageReport]:
     """Picks, stacks and 2D classes of the session."""
     return [
-        pick_particles(session_url, exposure_ids, recipe.pick_particles),
-        extract_particles(session_url, exposure_ids, recipe.extract_particles),
+        *run_each(particle_finding(recipe), session_url, exposure_ids),
         classify_2d(session_url, recipe.classify_2d),
     ]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.exposure_stages import particle_finding, run_each
 from flows.preprocess import preprocess
 from flows.process_session import batches, merge_batches
 from flows.renew import renew
 from flows.session_recipe import recall_recipe
 from flows.sole_use import EXPOSURES, sole_use
-from tasks.extract_particles import extract_particles
-from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
 from tasks.report_session import report_session
 from tasks.stores.products.exposure_order import exposures_by_time
@@ -35,8 +34,7 @@ def finish_session(session_url: str) -> list[StageReport]:
     with sole_use(session_url, EXPOSURES):
         for batch in batches(exposures, recipe.batch_size):
             reports += preprocess(session_url, batch, recipe)
-            reports.append(pick_particles(session_url, batch, recipe.pick_particles))
-        reports.append(extract_particles(session_url, exposures, recipe.extract_particles))
+        reports += run_each(particle_finding(recipe), session_url, exposures)
     reports += renew(session_url, recipe, is_final=True)
     report_session(session_url, recipe.report_session)
     return merge_batches(reports)

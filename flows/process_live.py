@@ -13,21 +13,16 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.deployed_runs import start_once
 from flows.events import SECONDS_BETWEEN_LOOKS_AROUND, Told, emit_gain_alarm, emit_quality_drift
+from flows.exposure_stages import particle_finding, preprocessing, run_within
 from flows.process_session import check_failures, merge_batches
 from flows.recipe import Recipe
 from flows.renew import anything_due, renew
 from flows.session_recipe import recall_recipe
 from flows.sole_use import EXPOSURES, sole_use
 from tasks.check_quality import check_quality
-from tasks.correct_motion import correct_motion
-from tasks.curate_exposures import curate_exposures
 from tasks.diagnose_gain import diagnose_gain
-from tasks.estimate_ctf import estimate_ctf
-from tasks.extract_particles import extract_particles
-from tasks.group_optics import group_optics
 from tasks.import_session import import_session
 from tasks.orders import Orders
-from tasks.pick_particles import pick_particles
 from tasks.records.session import StageReport
 from tasks.records.source_folder import SourceFolder
 from tasks.report.live import LiveView
@@ -176,12 +171,5 @@ def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe
 
 def process_exposures(session_url: str, exposures: list[str], recipe: Recipe) -> list[StageReport]:
     """All that is done with single exposures, within the task run of the wave."""
-    return [
-        diagnose_gain.fn(session_url, exposures, recipe.diagnose_gain),
-        correct_motion.fn(session_url, exposures, recipe.correct_motion),
-        estimate_ctf.fn(session_url, exposures, recipe.estimate_ctf),
-        curate_exposures.fn(session_url, exposures, recipe.curate_exposures),
-        group_optics.fn(session_url, exposures, recipe.group_optics),
-        pick_particles.fn(session_url, exposures, recipe.pick_particles),
-        extract_particles.fn(session_url, exposures, recipe.extract_particles),
-    ]
+    stages = ((diagnose_gain, recipe.diagnose_gain), *preprocessing(recipe), *particle_finding(recipe))
+    return list(run_within(stages, session_url, exposures))
