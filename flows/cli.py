@@ -126,7 +126,7 @@ def process(
     diameter: Annotated[float | None, typer.Option(help="Diameter of the particle, Å.")] = None,
     symmetry: Annotated[str | None, typer.Option(help="Point group: Cn, Dn, T, O or I.")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. refine_map.symmetry=O.")
+        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. classify_2d.n_classes=30.")
     ] = None,
 ) -> None:
     """Process a session: everything in the folder, from movies or micrographs to a map and a report."""
@@ -165,7 +165,7 @@ def watch(
     expected_frames: Annotated[int | None, typer.Option(help="Frames of a movie, where no sidecar tells.")] = None,
     hours: Annotated[float, typer.Option(help="How long to watch.")] = 24.0,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. refine_map.symmetry=O.")
+        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. classify_2d.n_classes=30.")
     ] = None,
 ) -> None:
     """Watch folders and process what microscopes write, here, until it is interrupted.
@@ -361,7 +361,7 @@ def _changes(texts: list[str]) -> dict[str, str]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign:
-            raise typer.BadParameter(f"--set {text!r}: expected name=value, for instance refine_map.symmetry=O")
+            raise typer.BadParameter(f"--set {text!r}: expected name=value, for instance classify_2d.n_classes=30")
         found[name] = value
     return found
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
+from pydantic_core import ErrorDetails
 
 from flows.renewal_policy import RenewalParams
+from kernels.rotations import is_subgroup
 from tasks.build_initial_map import BuildInitialMapParams
 from tasks.check_quality import CheckQualityParams
 from tasks.classify_2d import Classify2dParams
@@ -56,6 +58,17 @@ class Recipe(StageParams):
     max_failed_fraction: float = Field(default=0.5, ge=0, le=1)
     """The flow stops when more of the exposures than this have failed."""
 
+    @model_validator(mode="after")
+    def _first_map_lies_on_the_axes(self, info: ValidationInfo) -> Recipe:
+        refined, first = self.refine_map.symmetry, self.build_initial_map.symmetry
+        is_ours = self.refine_map.initial_map == "initial" and not (info.context or {}).get("is_kept")
+        if is_ours and not is_subgroup(refined, first):
+            raise ValueError(
+                f"refine_map.symmetry is {refined} and build_initial_map.symmetry {first}, whose first map need not "
+                f"lie on the axes of {refined}; set build_initial_map.symmetry to {refined} as well"
+            )
+        return self
+
 
 def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Recipe:
     """The recipe in a YAML file, with single values changed.
@@ -65,14 +78,14 @@ def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Reci
     path
         File name; a bare name is looked up among the recipes that come with the project.
     changes
-        ``{"refine_map.symmetry": "O"}``; values are read as YAML.
+        ``{"refine_map.max_iterations": "15"}``; values are read as YAML.
     """
     values = {name: yaml.safe_load(text) for name, text in (changes or {}).items()}
     return _recipe(recipe_content(path), values, f"recipe {path}")
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with parameters changed: ``{"refine_map.symmetry": "O"}`` or ``{"refine_map": {"symmetry": "O"}}``."""
+    """The recipe with parameters changed: ``{"classify_2d.keep": "all"}`` or ``{"classify_2d": {"keep": "all"}}``."""
     return _recipe(recipe.model_dump(mode="json"), changes, "changes to the recipe")
 
 
@@ -89,8 +102,17 @@ def _recipe(content: dict[str, Any], changes: Mapping[str, Any], what: str) -> R
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
+        found = "; ".join(f"{_place(e['loc'])}{e['msg']}{_found(e)}" for e in error.errors())
         raise ValueError(f"{what}: {found}") from error
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    return f"{'.'.join(map(str, location))}: " if location else ""
+
+
+def _found(error: ErrorDetails) -> str:
+    """The value that is wrong; nothing where several do not go together, which the message names."""
+    return "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
 
 
 def _flat(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -26,7 +26,7 @@ _VERSION: Any = Field(
 )
 _CHANGES: Any = Field(
     default={},
-    description='Parameters of the recipe and their new values, for instance `{"refine_map.symmetry": "O"}`. The new '
+    description='Parameters of the recipe and their new values, for instance `{"classify_2d.n_classes": 30}`. The new '
     "version pays only for what depends on them, and a table compares it with the others.",
 )
 _ONLY_FAILED: Any = Field(

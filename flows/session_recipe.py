@@ -23,4 +23,4 @@ def recall_recipe(session_url: str) -> Recipe:
     record = SessionStore.open(session_url).product(RECIPE_ADDRESS).record()
     if record is None:
         raise StoreError(f"store {session_url}: no recipe is kept with it; process it once with a recipe given")
-    return Recipe.model_validate(record.params)
+    return Recipe.model_validate(record.params, context={"is_kept": True})  # a running session is not turned away

@@ -67,7 +67,7 @@ def watch_sessions(
     recipe
         YAML file, or the name of a recipe of the project, for sessions that begin now; others keep theirs.
     changes
-        Parameters that differ from that recipe, for instance {"refine_map.symmetry": "O"}.
+        Parameters that differ from that recipe, for instance {"classify_2d.n_classes": 30}.
     scan
         When a file counts as complete.
     seconds

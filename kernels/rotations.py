@@ -130,6 +130,13 @@ def angular_distance_rad(a: Tensor, b: Tensor, symmetry: str = "C1") -> Tensor:
     return torch.arccos(((trace.amax(-1) - 1) / 2).clamp(-1, 1))
 
 
+def is_subgroup(part: str, whole: str) -> bool:
+    """Whether every operation of the point group ``part`` is one of ``whole``, in their settings."""
+    operations, known = symmetry_group(part), symmetry_group(whole)
+    distance = (operations[:, None] - known[None]).abs().amax((-2, -1))
+    return bool((distance.amin(1) < 1e-6).all())
+
+
 @lru_cache(maxsize=32)
 def symmetry_group(symmetry: str) -> Tensor:
     """(n, 3, 3) float64 rotations of a point group, identity first: Cn, Dn, T, O or I.

@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from kernels import fourier
 from kernels.maps.ab_initio import FirstMap, Step, centred, improved, on_box, random_start, steps
 from kernels.maps.alignment import align_map
 from kernels.masks import soft_sphere
 from kernels.particles.expectation import Disc, disc, shell_means, shift_ramps
-from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap
 from tasks.records.particle_identity import sample_of, share_left
 from tasks.records.particles import ParticleSet
+from tasks.records.point_group import PointGroup
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import describe
@@ -58,7 +58,7 @@ _SHARE_LEFT = 0.5
 class BuildInitialMapParams(StageParams):
     """Parameters of `build_initial_map`."""
 
-    symmetry: str = "C1"
+    symmetry: PointGroup = "C1"
     n_restarts: int = Field(default=16, ge=1, le=500)
     """One start in two to four ends at the particle; a restart takes about a CPU-second in symmetry O."""
     n_iterations: int = Field(default=12, ge=2, le=500)
@@ -79,11 +79,10 @@ class BuildInitialMapParams(StageParams):
     """When particles were added: only where the restarts of the last map did not agree, or in any case."""
     seed: int = 0
 
-    @field_validator("symmetry")
-    @classmethod
-    def _symmetry_is_known(cls, symmetry: str) -> str:
-        symmetry_group(symmetry)
-        return symmetry.strip().upper()
+    @model_validator(mode="after")
+    def _detail_grows(self) -> BuildInitialMapParams:
+        self.require_not_falling("resolution_angstrom", "restart_resolution_angstrom", "first_resolution_angstrom")
+        return self
 
 
 @task(name="build_initial_map", cache_policy=NO_CACHE)

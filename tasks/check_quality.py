@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kernels.level_change import LevelChange, level_change
 from tasks.records.alarm import QualityChange
@@ -42,6 +42,11 @@ class CheckQualityParams(StageParams):
     """Of the resolution to which the CTF fits; only a coarser one is a change."""
     max_picks_factor: float | None = Field(default=2.0, gt=1)
     """Of the picks per exposure, in either direction; grid squares differ in it by a quarter."""
+
+    @model_validator(mode="after")
+    def _more_before_than_now(self) -> CheckQualityParams:
+        self.require_not_falling("n_recent", "n_before")
+        return self
 
 
 @task(name="check_quality", cache_policy=NO_CACHE)

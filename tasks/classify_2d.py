@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from kernels import fourier
 from kernels.masks import soft_circle
@@ -93,6 +93,18 @@ class Classify2dParams(StageParams):
     block_size: int = Field(default=2_000, ge=10)
     """Particles per item; a block needs about 20 kB of memory per particle."""
     seed: int = 0
+
+    @field_validator("keep")
+    @classmethod
+    def _classes_have_numbers(cls, keep: str | list[int]) -> str | list[int]:
+        if isinstance(keep, list) and (not keep or min(keep) < 0):
+            raise ValueError(f"classes {keep}, expected one number or more from 0 on, or 'auto' or 'all'")
+        return keep
+
+    @model_validator(mode="after")
+    def _detail_grows(self) -> Classify2dParams:
+        self.require_not_falling("resolution_angstrom", "first_resolution_angstrom")
+        return self
 
 
 @task(name="classify_2d", cache_policy=NO_CACHE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -41,10 +42,13 @@ _EARLY_DOSE = 4.0
 """e⁻/Å²; motion until then is early."""
 
 
+_Patches = Annotated[int, Field(ge=1, le=100)]
+
+
 class CorrectMotionParams(StageParams):
     """How frames are aligned and summed."""
 
-    n_patches: tuple[int, int] = (5, 5)
+    n_patches: tuple[_Patches, _Patches] = (5, 5)
     """Along y and x; fewer where they would be smaller than 120 Å, (1, 1) for global motion only."""
     n_control_space: int = Field(default=6, ge=1, le=12)
     """Control points of the local motion along y and along x."""

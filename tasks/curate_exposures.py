@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Figure
@@ -32,6 +32,11 @@ class CurateExposuresParams(StageParams):
     """The same over the first frames, where motion within a frame blurs most."""
     max_ice_ring_ratio: float | None = Field(default=1.8, gt=1)
     """Power at 3.9 to 3.4 Å over that beside; vitreous ice has 1.0 to 1.3, crystals a multiple."""
+
+    @model_validator(mode="after")
+    def _some_defocus_passes(self) -> CurateExposuresParams:
+        self.require_rising("min_defocus_angstrom", "max_defocus_angstrom")
+        return self
 
 
 @task(name="curate_exposures", cache_policy=NO_CACHE)

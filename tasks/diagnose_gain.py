@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from kernels.movies.fixed_pattern import Detail, detail
@@ -82,6 +82,11 @@ class DiagnoseGainParams(StageParams):
     most_exposures: int = Field(default=512, ge=2, le=4000)
     """Nor from here on. In between it is made anew when the exposures have doubled, so that a live session corrects
     the motion of no movie more than a few times."""
+
+    @model_validator(mode="after")
+    def _used_before_enough(self) -> DiagnoseGainParams:
+        self.require_not_falling("least_explained", "enough_explained")
+        return self
 
 
 class _NoParams(StageParams):

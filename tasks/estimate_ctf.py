@@ -7,7 +7,7 @@ import math
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from kernels.micrographs.ctf_fit import CtfFit, fit_ctf
@@ -49,6 +49,12 @@ class EstimateCtfParams(StageParams):
     min_agreement: float = Field(default=0.5, gt=0, lt=1)
     """Correlation of spectrum and model, over three rings, down to which the fit is trusted."""
 
+    @model_validator(mode="after")
+    def _ranges_are_not_empty(self) -> EstimateCtfParams:
+        self.require_rising("min_defocus_angstrom", "max_defocus_angstrom")
+        self.require_rising("highest_resolution_angstrom", "lowest_resolution_angstrom")
+        return self
+
 
 @task(name="estimate_ctf", cache_policy=NO_CACHE)
 def estimate_ctf(session_url: str, exposure_ids: list[str], params: EstimateCtfParams) -> StageReport:
@@ -57,11 +63,6 @@ def estimate_ctf(session_url: str, exposure_ids: list[str], params: EstimateCtfP
     One defocus per exposure; a tilted or uneven specimen gives its mean. Measured per item: 0.2 CPU-seconds and
     120 MB for 1200 × 1280 pixels, 0.3 and 240 MB for 2048 × 2048, 0.7 and 350 MB for 4092 × 5760.
     """
-    if params.min_defocus_angstrom >= params.max_defocus_angstrom:
-        raise ValueError(
-            f"estimate_ctf: min_defocus_angstrom {params.min_defocus_angstrom} is not below "
-            f"max_defocus_angstrom {params.max_defocus_angstrom}; correct the recipe"
-        )
     return run_stage(session_url, _STAGE, exposure_ids, params)
 
 

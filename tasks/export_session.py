@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from pydantic import Field
 
 from kernels.optics import Optics
 from tasks.formats.mrc import write_mrc
@@ -59,7 +60,7 @@ class ExportSessionParams(StageParams):
     has_previews: bool = True
     is_half_precision: bool = False
     """Stacks in 16 bits (MRC mode 12): half the size, read by RELION 4 and later and by cryoSPARC 4."""
-    preview_px: int = 1024
+    preview_px: int = Field(default=1024, ge=16)
     """Longer side of the PNG previews."""
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from prefect import task
@@ -48,13 +48,17 @@ from tasks.workers.stage import Stage, run_stage
 logger = logging.getLogger(__name__)
 
 
+_Relative = Annotated[float, Field(gt=0, le=10)]
+_Hollow = Annotated[float, Field(ge=0, lt=1)]
+
+
 class PickParticlesParams(StageParams):
     method: Literal["blob", "template"] = "blob"
     diameter_angstrom: float = Field(gt=0)
     """Outer diameter of the particle, the longest one where it is not round."""
-    relative_diameters: tuple[float, ...] = Field(default=(0.9, 1.0, 1.1), min_length=1)
+    relative_diameters: tuple[_Relative, ...] = Field(default=(0.9, 1.0, 1.1), min_length=1)
     """Blobs that are tried, as parts of the diameter."""
-    hollow_fractions: tuple[float, ...] = Field(default=(0.0, 0.65), min_length=1)
+    hollow_fractions: tuple[_Hollow, ...] = Field(default=(0.0, 0.65), min_length=1)
     """Blobs that are tried: inner over outer diameter, 0 for a solid ball."""
     templates: str = "classes/2d"
     """Product whose class averages are the templates of method ``template``."""

@@ -53,6 +53,7 @@ from tasks.progress import progress
 from tasks.records.density_map import DensityMap
 from tasks.records.particle_identity import half_sets, particle_keys, rows_in
 from tasks.records.particles import ParticleSet
+from tasks.records.point_group import PointGroup
 from tasks.records.renewal import Renewal
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record
@@ -92,7 +93,7 @@ class RefineMapParams(StageParams):
 
     diameter_angstrom: float = Field(gt=0)
     """Outer diameter of the particle; the mask stays inside a ball of this size."""
-    symmetry: str = "C1"
+    symmetry: PointGroup = "C1"
     initial_map: str = "initial"
     """Name under ``maps/`` of the map that the first iteration starts from, in the frame of the point group."""
     initial_low_pass_angstrom: float = Field(default=20.0, gt=0)
@@ -137,7 +138,6 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
     """
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
-    symmetry_group(params.symmetry)  # an unknown name ends here
     inputs = store.fingerprints([_source(store), f"maps/{params.initial_map}"])
     scratch = Scratch(store, _STAGE, _VERSION, params, inputs)
     if all(store.product(address).is_current(scratch.fingerprint) for address in (_PARTICLES, _MAP)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -53,6 +54,20 @@ class StageParams(BaseModel):
     def _hold_no_secret(cls, values: Any) -> Any:
         refuse_secrets(values, f"parameters of {cls.__name__.removesuffix('Params')}")
         return values
+
+    def require_rising(self, *names: str) -> None:
+        """ValueError where a parameter is not above the one named before it; None is no limit."""
+        known = [(name, value) for name in names if (value := getattr(self, name)) is not None]
+        for (lower, low), (upper, high) in pairwise(known):
+            if not low < high:
+                raise ValueError(f"{lower} is {low:g} and {upper} {high:g}; expected {lower} below {upper}")
+
+    def require_not_falling(self, *names: str) -> None:
+        """ValueError where a parameter is below the one named before it."""
+        known = [(name, getattr(self, name)) for name in names]
+        for (lower, low), (upper, high) in pairwise(known):
+            if low > high:
+                raise ValueError(f"{lower} is {low:g} and {upper} {high:g}; expected {lower} to be {high:g} or below")
 
 
 class Session(BaseModel):

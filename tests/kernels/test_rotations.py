@@ -11,6 +11,7 @@ from kernels.rotations import (
     euler_to_matrix,
     from_rotation_vector,
     is_in_asymmetric_unit,
+    is_subgroup,
     matrix_to_euler,
     random_rotations,
     rotation_grid,
@@ -56,6 +57,13 @@ def test_point_groups_have_their_order_and_are_closed(name, order):
     assert group.shape == (order, 3, 3)
     products = torch.einsum("aij,bjk->abik", group, group).reshape(-1, 1, 9)
     assert ((products - group.reshape(1, -1, 9)).abs().amax(-1).amin(-1) < 1e-6).all()
+
+
+def test_subgroups_are_known_in_their_settings():
+    assert all(is_subgroup(part, "O") for part in ("C1", "C2", "C4", "D2", "D4", "O"))
+    assert not any(is_subgroup(part, "O") for part in ("C3", "C5", "D3", "T", "I"))  # the 3-fold of O lies on (1, 1, 1)
+    assert is_subgroup("C3", "C6")
+    assert not is_subgroup("C6", "C3")
 
 
 def test_an_unknown_point_group_is_refused():

@@ -131,13 +131,6 @@ def test_a_refinement_that_could_not_write_its_result_goes_on_where_it_stopped(s
     assert density_map(store, "refined").resolution_angstrom < 12
 
 
-def test_an_unknown_symmetry_is_refused_before_any_work(store, workers, truth):
-    write_extracted(store, truth.imaged)
-    write_initial(store, truth.map)
-    with pytest.raises(ValueError, match="symmetry 'X9' is unknown"):
-        refine_map.fn(store.url, PARAMS.model_copy(update={"symmetry": "X9"}))
-
-
 N_FIRST = 100
 ONE_BLOCK = PARAMS.model_copy(update={"particles_per_block": 1000})
 
