@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from prefect.settings import (
     PREFECT_UI_URL,
     temporary_settings,
 )
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +42,7 @@ from tasks.records.comparison import Comparison
 from tasks.records.retention import PRODUCT_CLASSES, SweepReport, SweptItem
 from tasks.records.secrets import SecretError, redacted, refuse_secrets
 from tasks.records.session import StageReport
+from tasks.report.facility import FacilityView, facility_rows
 from tasks.report.versions import version_table
 from tasks.scan_folders import ScanFoldersParams
 from tasks.simulate_session import SimulateSessionParams
@@ -236,6 +239,20 @@ def status(
             ledger.rebuild(SessionStore.open(session))
             FileIndex(SessionStore.open(session)).clear()  # the next import makes it from the records
         _show_status(session)
+
+
+@app.command()
+def sessions(stores: Annotated[str, typer.Argument(help="Folder or s3:// prefix that holds the stores.")]) -> None:
+    """Show all sessions of a facility: which are collected now, how fast, how good, and which want a look."""
+    with _readable_errors():
+        now = time.time()
+        rows = facility_rows(FacilityView(stores).glances(now), now)
+        if not rows:
+            raise StoreError(f"{stores}: found no session; check the address")
+        table = Table(*rows[0], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from flows.settings import Settings
 from flows.sole_use import EXPOSURES
 from tasks.check_resources import CheckResourcesParams, disk_shortage, waiting_work
 from tasks.records.session import StageParams
+from tasks.report.facility import FacilityView
 from tasks.scan_folders import FolderWatch, ScanFoldersParams, ScannedSession
 from tasks.stores.files.arrivals import waiting_arrivals
 from tasks.stores.ledger import unfinished_exposures
@@ -87,7 +88,7 @@ def watch_sessions(
     starter = _Waves(
         recipe, {name: str(value) for name, value in (changes or {}).items()}, processing, ended_after_hours
     )
-    resources = _Resources(stores)
+    resources, view = _Resources(stores), FacilityView(stores)
     arrived: dict[str, int] = {}
     end = time.monotonic() + seconds
     with _woken_by_events(roots) as woken:
@@ -96,6 +97,7 @@ def watch_sessions(
                 arrived[session.store_url] = session.n_arrived
                 starter.look_after(session)
             resources.tell()
+            view.update()
             if time.monotonic() + poll_seconds > end:
                 return arrived
             time.sleep(_SHORTEST_PAUSE_SECONDS)  # a file that grows makes an event with every block

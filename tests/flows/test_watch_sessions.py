@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.process_live import process_live
 from flows.recipe import read_recipe
@@ -14,6 +16,7 @@ from flows.session_recipe import recall_recipe, remember_recipe
 from flows.sole_use import EXPOSURES
 from flows.watch_sessions import watch_sessions
 from tasks.import_session import import_session
+from tasks.report.facility import KEY
 from tasks.scan_folders import FolderWatch, ScanFoldersParams
 from tasks.stores.files.arrivals import waiting_arrivals
 from tasks.stores.ledger import read_ledger, unfinished_exposures
@@ -86,6 +89,14 @@ def test_a_watch_that_starts_again_processes_nothing_again(watched, microscope, 
     )  # fmt: skip
     assert waiting_arrivals(watched) == []
     assert {e: watched.exposure_product(e, "correct_motion").attempts() for e in watched.exposure_ids()} == before
+
+
+def test_the_sessions_of_the_facility_are_shown_in_one_artifact(watched, connected):
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[KEY])))
+    row = found[0].data.splitlines()[2]
+    assert len(found) == 1
+    assert row.startswith("| [session](/artifacts/key/session-session) | collecting")
 
 
 def test_a_renamed_file_and_a_moved_folder_are_nothing_new(watched, microscope, connected, tmp_path):

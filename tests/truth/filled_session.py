@@ -267,6 +267,7 @@ def _maps(store, particles: ParticleSet, volume: np.ndarray, random) -> None:
         with store.product(f"maps/{kind}").write(stage, 1, FilledParams(), {}) as attempt:
             attempt.write("map", volume.astype(np.float32))
             if kind == "refined":
+                attempt.figures["resolution_angstrom"] = 5.6
                 attempt.write("half_1", half_1.astype(np.float32))
                 attempt.write("half_2", half_2.astype(np.float32))
                 attempt.write("fsc_curves", curves)
