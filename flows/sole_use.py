@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 
 from flows.services import dask_address
 from flows.settings import Settings
+from tasks.orders import cancellation
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import Lease, hold
 from tasks.workers.connection import connect
@@ -33,7 +34,7 @@ def sole_use(session_url: str, *parts: str) -> Iterator[tuple[Lease, ...]]:
     run = flow_run.get_name()
     holder = f"{flow_run.get_flow_name()} {run}" if run else "a program"
     holder = f"{holder} of {getpass.getuser()} on {socket.gethostname()}"
-    with ExitStack() as stack:
+    with cancellation(), ExitStack() as stack:
         leases = tuple(
             stack.enter_context(hold(location, part, holder, wait_seconds=settings.lease_patience_seconds))
             for part in parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,15 @@ _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1100",
 )  # fmt: skip
+
+_LAST_SHOWN = """
+const [within, label] = arguments;
+const wanted = ["button", "a", "[role=tab]", ".p-tab"].map(kind => `${within} ${kind}`).join();
+const shown = [...document.querySelectorAll(wanted)].filter(
+    e => e.innerText.trim() === label && !e.disabled && e.getClientRects().length);
+return shown.at(-1) ?? null;
+"""
+"""The last element of a kind that is clicked; one question to a page that draws itself anew all the time."""
 
 
 class Browser:
@@ -52,18 +62,22 @@ class Browser:
         """Wait until all of the words are on the page."""
         self._until(lambda: all(word in self.text() for word in words), f"{words} on the page")
 
-    def click(self, label: str, within: str = "") -> None:
-        """Click the last button or link with this label."""
-        wanted = f"{within} button, {within} a, {within} [role=tab], {within} .p-tab"
+    def click(self, label: str, within: str = "") -> float:
+        """Click the last button or link with this label; returns when, on the clock of `time.monotonic`."""
 
-        def found() -> bool:
-            elements = self.driver.find_elements(By.CSS_SELECTOR, wanted)
-            shown = [e for e in elements if e.is_displayed() and e.is_enabled() and e.text.strip() == label]
+        def found() -> float | None:
+            shown = self.driver.execute_script(_LAST_SHOWN, within, label)
+            clicked_at = time.monotonic()
             if shown:
-                shown[-1].click()
-            return bool(shown)
+                shown.click()
+            return clicked_at if shown else None
 
-        self._until(found, f"{label!r} to click")
+        return float(self._until(found, f"{label!r} to click"))
+
+    def leave(self) -> None:
+        """Leave the page once its dialogue is closed: without a GPU, drawing a running flow run takes a core."""
+        self._until(lambda: not self.driver.find_elements(By.CSS_SELECTOR, ".p-modal"), "the dialogue to close")
+        self.driver.get("about:blank")
 
     def fill(self, label: str, value: str) -> None:
         """Type into the field under a label of a form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from prefect.deployments.runner import EntrypointType
 
 from flows.process_session import process_session
 from flows.reprocess_session import reprocess_session
+from flows.services import CLIENT_ENVIRONMENT, Services
+from flows.settings import Settings
 from flows.sole_use import EXPOSURES
 from tasks.records.session import StageParams
 from tasks.simulate_session import simulate_session
@@ -45,6 +48,8 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 POOL = "operator"
 N_ITEMS = 6
+EFFECT_SECONDS = 15.0
+"""Within which pause, resume and cancel take effect."""
 
 
 class Server:
@@ -98,6 +103,19 @@ def movies(tmp_path_factory, connected) -> Path:
     return folder
 
 
+def worker_environment(connected: Services, settings: Settings) -> dict[str, str]:
+    """As `vitriflow up` sets it for the workers of the pools."""
+    return {
+        **os.environ,
+        **CLIENT_ENVIRONMENT,
+        "PREFECT_API_URL": connected.prefect_api_url,
+        "PREFECT_HOME": str(settings.home / "worker"),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "VITRIFLOW_HOME": str(settings.home),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 @pytest.fixture(scope="module")
 def deployments(connected, settings, movies) -> Iterator[dict[str, str]]:
     """Name -> id of the deployments, with a worker that runs them."""
@@ -112,20 +130,12 @@ def deployments(connected, settings, movies) -> Iterator[dict[str, str]]:
         )
         for flow, defaults in ((process_session, {"recipe": recipe}), (reprocess_session, {}), (gated, {}))
     }
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": connected.prefect_api_url,
-        "PREFECT_HOME": str(settings.home / "worker"),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "VITRIFLOW_HOME": str(settings.home),
-        "PYTHONPATH": str(ROOT),
-    }
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     with open(settings.home / "worker.log", "wb") as log:
         worker = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=worker_environment(connected, settings),
             stdout=log,
             stderr=log,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -215,10 +225,37 @@ def is_all_done(folder: Path) -> bool:
     return len(records) == N_ITEMS and all(record is not None and record.state == "done" for record in records)
 
 
-@pytest.mark.skipif(
-    "VITRIFLOW_GATED" not in os.environ, reason="not yet seen to pass from end to end; set VITRIFLOW_GATED to run it"
-)
-def test_a_run_is_suspended_and_resumed_and_nothing_is_lost_or_done_twice(operator, server, deployments, tmp_path):
+def let_go(folder: Path) -> bool:
+    return holder_of(SessionStore.open(f"{folder}.zarr").location, EXPOSURES) is None
+
+
+def is_begun_once(folder: Path) -> bool:
+    return begun(folder) == sorted(set(begun(folder)))
+
+
+def slowdown() -> float:
+    """How many times longer than its CPU time a process takes now; above 1 where others want the cores as well."""
+    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import prefect"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return max(1.0, (time.monotonic() - started) / cpu_seconds)
+
+
+def in_time(order: str, clicked_at: float, record_property: Callable[[str, object], None]) -> None:
+    """An operator waits 15 s at most; where the machine has other work to do, as much longer as that takes away."""
+    seconds, share = time.monotonic() - clicked_at, slowdown()
+    record_property(f"{order}_seconds", f"{seconds:.1f}")
+    record_property(f"{order}_slowdown", f"{share:.1f}")
+    assert seconds < EFFECT_SECONDS * share, (
+        f"{order} took {seconds:.1f} s where processes take {share:.1f} times longer"
+    )
+
+
+def test_a_run_is_suspended_and_resumed_and_nothing_is_lost_or_done_twice(
+    operator, server, deployments, tmp_path, record_property
+):
     folder = tmp_path / "gate"
     folder.mkdir()
     start_gated(server, deployments, folder)
@@ -227,34 +264,30 @@ def test_a_run_is_suspended_and_resumed_and_nothing_is_lost_or_done_twice(operat
     operator.open(f"/runs/flow-run/{run}")
     operator.click("Suspend")
     operator.sees("Suspend Flow Run")
-    clicked = time.monotonic()
-    operator.click("Submit", within=".p-modal")
+    clicked_at = operator.click("Submit", within=".p-modal")
+    server.wait_for("gated", "Suspended")
+    until(lambda: let_go(folder), "the suspended flow to let go of the session")
+    in_time("suspend", clicked_at, record_property)
     operator.sees("Suspended", "Resume")
     operator.picture("suspended")
-    location = SessionStore.open(f"{folder}.zarr").location
-    until(lambda: holder_of(location, EXPOSURES) is None, "the suspended flow to let go of the session")
-    released = time.monotonic()
-    assert len(begun(folder)) < N_ITEMS
     at_suspension = begun(folder)
+    assert len(at_suspension) < N_ITEMS
     (folder / "open").touch()
     store = SessionStore.open(f"{folder}.zarr")
     until(lambda: all(store.exposure_product(item, "import_session").record() for item in at_suspension), "their end")
-    before_resume = begun(folder)
+    assert begun(folder) == at_suspension, "an item was begun while the run was suspended"
     operator.click("Resume")
-    operator.picture("resume")
-    resumed = time.monotonic()
-    operator.click("Submit", within=".p-modal")
+    operator.sees("Do you want to resume this flow run?")
+    clicked_at = operator.click("Submit", within=".p-modal")
+    operator.leave()
+    until(lambda: len(begun(folder)) > len(at_suspension), "an item to be begun")
+    in_time("resume", clicked_at, record_property)
     server.wait_for("gated", "Completed")
-    print(f"suspended after {released - clicked:.1f} s, completed {time.monotonic() - resumed:.1f} s after Resume")
-    assert at_suspension == before_resume, "an item was begun while the run was suspended"
-    assert begun(folder) == sorted(set(begun(folder))), "an item was begun twice"
+    assert is_begun_once(folder), begun(folder)
     assert is_all_done(folder)
 
 
-@pytest.mark.skipif(
-    "VITRIFLOW_GATED" not in os.environ, reason="not yet seen to pass from end to end; set VITRIFLOW_GATED to run it"
-)
-def test_a_run_is_cancelled_and_the_next_one_continues_it(operator, server, deployments, tmp_path):
+def test_a_run_is_cancelled_and_the_next_one_continues_it(operator, server, deployments, tmp_path, record_property):
     folder = tmp_path / "gate"
     folder.mkdir()
     n_before = len(server.runs("gated"))
@@ -264,11 +297,11 @@ def test_a_run_is_cancelled_and_the_next_one_continues_it(operator, server, depl
     operator.open(f"/runs/flow-run/{run}")
     operator.click("Cancel")
     operator.sees("Cancel Flow Run")
-    operator.picture("cancel")
-    clicked = time.monotonic()
-    operator.click("Cancel", within=".p-modal")
+    clicked_at = operator.click("Confirm", within=".p-modal")
     server.wait_for("gated", "Cancelled", n_before + 1)
-    print(f"cancelled after {time.monotonic() - clicked:.1f} s")
+    until(lambda: let_go(folder), "the cancelled flow to let go of the session")
+    in_time("cancel", clicked_at, record_property)
+    operator.sees("Cancelled")
     at_cancellation = begun(folder)
     assert len(at_cancellation) < N_ITEMS
     start_gated(server, deployments, folder)
@@ -276,5 +309,31 @@ def test_a_run_is_cancelled_and_the_next_one_continues_it(operator, server, depl
     assert begun(folder) == at_cancellation, "an item was begun while others of the cancelled run are worked on"
     (folder / "open").touch()
     server.wait_for("gated", "Completed", n_before + 2)
-    assert begun(folder) == sorted(set(begun(folder))), "an item was begun twice"
+    assert is_begun_once(folder), begun(folder)
     assert is_all_done(folder)
+    assert server.runs("gated")[1]["state"]["name"] == "Cancelled"
+
+
+def test_a_run_from_a_terminal_is_cancelled_from_another_one(server, connected, settings, tmp_path, record_property):
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    n_before = len(server.runs("gated"))
+    words = f"from tests.flows.gated_flow import gated; gated({f'{folder}.zarr'!r}, {str(folder)!r}, {N_ITEMS})"
+    environment = worker_environment(connected, settings)
+    with open(settings.home / "terminal.log", "wb") as log:
+        terminal = subprocess.Popen([sys.executable, "-c", words], env=environment, stdout=log, stderr=log)
+    try:
+        until(lambda: begun(folder), "the first item")
+        run = server.wait_for("gated", "Running", n_before + 1)
+        command = [sys.executable, "-m", "prefect", "flow-run", "cancel", run]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        cancelled_at = time.monotonic()
+        server.wait_for("gated", "Cancelled", n_before + 1)
+        until(lambda: let_go(folder), "the cancelled flow to let go of the session")
+        in_time("cancel_in_a_terminal", cancelled_at, record_property)
+        (folder / "open").touch()
+        assert terminal.wait(PATIENCE_SECONDS) != 0
+    finally:
+        terminal.kill()
+        terminal.wait()
+    assert len(begun(folder)) < N_ITEMS
