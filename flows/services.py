@@ -25,6 +25,7 @@ import psutil
 from distributed import Client
 from pydantic import BaseModel
 
+from flows.ports import free_port, is_taken, listens, one_at_a_time
 from flows.settings import Settings
 from tasks.records.secrets import redacted, refuse_secrets
 from tasks.workers.connection import workers_of
@@ -32,6 +33,11 @@ from tasks.workers.connection import workers_of
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_SECONDS = 180
+
+Launch = tuple[list[str], dict[str, str]]
+"""Command of a service and what it adds to the environment."""
+
+_PORTS_TRIED = 4
 
 POOLS = ("vitriflow-cpu", "vitriflow-gpu")
 """Work pools of `deployments/pools.yaml` that a workstation serves itself."""
@@ -112,11 +118,12 @@ def running(settings: Settings) -> Services | None:
 def up(settings: Settings) -> Services:
     """Start what is not given in the settings; returns the running services where they run already."""
     refuse_secrets(settings.prefect_api_url, "PREFECT_API_URL")
-    found = running(settings)
-    if found is not None:
-        return found
+    with one_at_a_time(settings.home):
+        return running(settings) or _start_all(settings)
+
+
+def _start_all(settings: Settings) -> Services:
     down(settings)
-    settings.home.mkdir(parents=True, exist_ok=True)
     processes: list[Process] = []
     try:
         api = settings.prefect_api_url or _start_prefect(settings, processes)
@@ -187,19 +194,23 @@ def _state_path(settings: Settings) -> Path:
 
 
 def _start_prefect(settings: Settings, processes: list[Process]) -> str:
-    port = settings.prefect_port or _free_port(settings.host, 4200)
+    def server(port: int) -> Launch:
+        api = f"http://{settings.host}:{port}/api"
+        environment = {
+            "PREFECT_HOME": str(settings.home / "prefect"),
+            "PREFECT_API_URL": api,
+            "PREFECT_UI_URL": api.removesuffix("/api"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        }
+        if settings.database_url:
+            database = _asynchronous(settings.database_url.get_secret_value())
+            environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
+        return command, environment
+
+    port = start_on_port("prefect", server, settings.prefect_port, 4200, settings, processes)
     api = f"http://{settings.host}:{port}/api"
-    environment = {
-        "PREFECT_HOME": str(settings.home / "prefect"),
-        "PREFECT_API_URL": api,
-        "PREFECT_UI_URL": api.removesuffix("/api"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    if settings.database_url:
-        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = _asynchronous(settings.database_url.get_secret_value())
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
-    _start("prefect", command, environment, settings, processes)
     _wait(f"{api}/health", lambda: _answers(f"{api}/health"), processes[-1], settings)
     return api
 
@@ -216,13 +227,13 @@ def _asynchronous(database_url: str) -> str:
 
 
 def _start_dask(settings: Settings, processes: list[Process]) -> str:
-    port = _free_port(settings.host, 8786)
+    def scheduler(port: int) -> Launch:
+        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", settings.host, "--port", str(port)]
+        command += ["--dashboard-address", f"{settings.host}:{free_port(settings.host, 8787)}"]
+        return command, {**SCHEDULER_ENVIRONMENT, **MALLOC_ENVIRONMENT}
+
+    port = start_on_port("dask-scheduler", scheduler, None, 8786, settings, processes)
     address = f"tcp://{settings.host}:{port}"
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", settings.host, "--port", str(port)]
-    scheduler += ["--dashboard-address", f"{settings.host}:{_free_port(settings.host, 8787)}"]
-    environment = {**SCHEDULER_ENVIRONMENT, **MALLOC_ENVIRONMENT}
-    _start("dask-scheduler", scheduler, environment, settings, processes)
-    _wait(address, lambda: _connects(settings.host, port), processes[-1], settings)
     workers: tuple[tuple[Literal["CPU", "GPU"], int, int], ...]
     workers = (("CPU", settings.n_cores, 1), ("GPU", 1, settings.n_cores))
     for label, n_slots, n_threads in workers:
@@ -272,6 +283,39 @@ def _start(
     processes.append(Process(name=name, pid=started.pid, created=psutil.Process(started.pid).create_time()))
 
 
+def start_on_port(
+    name: str,
+    launch: Callable[[int], Launch],
+    fixed: int | None,
+    wanted: int,
+    settings: Settings,
+    processes: list[Process],
+) -> int:
+    """Start a service that listens, and wait until it does; returns its port.
+
+    That is ``fixed`` where one is given, else ``wanted`` or another free one. Where somebody else took it after it was
+    found free, the next one is tried; who merely answers there is not taken for the service.
+    """
+    for n_left in reversed(range(_PORTS_TRIED)):
+        port = fixed or free_port(settings.host, wanted)
+        _start(name, *launch(port), settings, processes)
+        started = processes[-1]
+
+        def is_listening(port: int = port, started: Process = started) -> bool:
+            process = started.running()
+            return process is not None and listens(process, port)
+
+        try:
+            _wait(f"{settings.host}:{port}", is_listening, started, settings)
+            return port
+        except ServiceError:
+            if fixed or n_left == 0 or not is_taken(settings.host, port):
+                raise
+            logger.warning("%s: somebody else took port %d; trying another one", name, port)
+            _stop([processes.pop()])
+    raise AssertionError("a port is returned or an error raised before")
+
+
 def _wait(what: str, is_ready: Callable[[], bool], process: Process, settings: Settings) -> None:
     log = settings.home / f"{process.name}.log"
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -292,30 +336,10 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _connects(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
 def _n_labels(address: str) -> int:
     with Client(address, set_as_default=False, timeout=30) as client:
         workers = workers_of(client).values()
         return len({label for worker in workers for label in worker["resources"]})
-
-
-def _free_port(host: str, wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ServiceError(f"no free port on {host}")
 
 
 def _stop(processes: list[Process]) -> int:

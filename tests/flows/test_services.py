@@ -6,18 +6,22 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import Client
 
-from flows.services import down, running, up
+from flows.ports import listens
+from flows.services import Launch, Process, ServiceError, down, running, start_on_port, up
 from flows.settings import Settings
 from tasks.workers.connection import workers_of
 
@@ -86,6 +90,50 @@ def test_a_schedule_fires_and_the_log_has_no_error(services, settings, tmp_path)
     assert completed_runs(services.prefect_api_url) >= 2, "no scheduled run was completed within 150 s"
     log = (settings.home / "prefect.log").read_text()
     assert not re.findall(r".*\bERROR\b.*", log)
+
+
+def test_two_at_once_share_the_services_of_a_home_and_no_ports_with_another_home(tmp_path):
+    homes = [tmp_path / name for name in ("one", "one", "other")]
+    of_homes = [Settings(home=home, dask_address=None, prefect_api_url=None) for home in homes]
+    try:
+        with ThreadPoolExecutor() as pool:
+            first, second, other = pool.map(up, of_homes)
+        assert first == second
+        addresses = {(s.prefect_api_url, s.dask_address) for s in (first, other)}
+        assert len({address for pair in addresses for address in pair}) == 4
+        pids = [process.pid for s in (first, other) for process in s.processes]
+        assert len(pids) == len(set(pids)) == 8
+        for services in (first, other):
+            with Client(services.dask_address, set_as_default=False) as client:
+                assert len(workers_of(client)) == 2, "workers of the other home are here"
+    finally:
+        for settings in of_homes:
+            down(settings)
+
+
+def test_a_port_that_somebody_takes_before_the_service_does_is_given_up(tmp_path):
+    settings = Settings(home=tmp_path, dask_address=None, prefect_api_url=None)
+    rivals: list[socket.socket] = []
+    processes: list[Process] = []
+
+    def launch(port: int) -> Launch:
+        if not rivals:
+            rivals.append(socket.create_server((settings.host, port)))
+        return [sys.executable, "-m", "http.server", str(port), "--bind", settings.host], {}
+
+    try:
+        port = start_on_port("pages", launch, None, 0, settings, processes)
+        assert port != rivals[0].getsockname()[1]
+        (process,) = processes
+        assert listens(psutil.Process(process.pid), port)
+        taken = rivals[0].getsockname()[1]
+        with pytest.raises(ServiceError, match="Address already in use"):
+            start_on_port("pages", launch, taken, 0, settings, processes)
+    finally:
+        for started in processes:
+            psutil.Process(started.pid).kill()
+        for rival in rivals:
+            rival.close()
 
 
 def test_down_stops_every_process(tmp_path):
