@@ -11,13 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 from distributed import Client
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun
 from prefect.states import Pending
 from pydantic import SecretStr
 
@@ -122,9 +126,14 @@ def client(connected, receiver, script) -> Iterator[SyncPrefectClient]:
         else a
         for a in declared.automations
     ]
-    changed = declared.model_copy(
-        update={"deployments": [*declared.deployments, rehearsal], "automations": automations}
-    )
+    watched = script.parent / "watched"
+    watched.mkdir()
+    folders = {"roots": [str(watched)], "stores": str(watched / "stores")}
+    deployments = [
+        d.model_copy(update={"parameters": d.parameters | folders}) if d.name == "watch-sessions" else d
+        for d in declared.deployments
+    ]
+    changed = declared.model_copy(update={"deployments": [*deployments, rehearsal], "automations": automations})
     deploy(changed, Settings(alarm_webhook=SecretStr(receiver.url)))
     with get_client(sync_client=True) as client:
         yield client
@@ -162,6 +171,61 @@ def test_a_vanished_process_becomes_a_crashed_run_and_a_message(client, receiver
     state = client.read_flow_run(run.id).state
     assert state is not None and "heartbeat is lost" in str(state.message)
     assert "heartbeat is lost" in receiver.wait_for("rehearsal Crashed: vanishes")["message"]
+
+
+@contextmanager
+def pool_worker(settings: Settings, api: str) -> Iterator[psutil.Process]:
+    """Starts the runs of the pool for CPUs, as `vitriflow up` does; ended with all that it started."""
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": api,
+        "PREFECT_HOME": str(settings.home / "pool"),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "VITRIFLOW_HOME": str(settings.home),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "vitriflow-cpu", "--type", "process"]
+    with open(settings.home / "pool.log", "ab") as log:
+        worker = psutil.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield worker
+    finally:
+        kill_family(worker)
+
+
+def kill_family(process: psutil.Process) -> None:
+    """All at once, as when a machine goes: nobody is left to say what happened."""
+    if not process.is_running():
+        return
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.suspend()
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=30)
+
+
+def test_a_watch_whose_machine_went_is_started_again(client, receiver, connected, settings):
+    deployment = client.read_deployment_by_name("watch_sessions/watch-sessions")
+
+    def runs() -> list[FlowRun]:
+        wanted = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        return sorted(client.read_flow_runs(deployment_filter=wanted), key=lambda run: run.created)
+
+    run = client.create_flow_run_from_deployment(deployment.id, name="watches the night")
+    with pool_worker(settings, connected.prefect_api_url) as worker:
+        wait_until(lambda: client.read_flow_run(run.id).state_name == "Running", "the watch to run")
+        wait_until(lambda: has_event(client, "prefect.flow-run.heartbeat", run.id), "a heartbeat")
+        assert [found.id for found in runs()] == [run.id]
+        kill_family(worker)
+    wait_until(lambda: client.read_flow_run(run.id).state_name == "Crashed", "Crashed")
+    receiver.wait_for("watch_sessions Crashed: watches the night")
+    wait_until(lambda: len(runs()) == 2, "another run")
+    successor = runs()[1]
+    assert successor.parameters["roots"] == deployment.parameters["roots"]
+    with pool_worker(settings, connected.prefect_api_url):
+        wait_until(lambda: client.read_flow_run(successor.id).state_name == "Running", "the next watch to run")
+    client.delete_flow_run(successor.id)
 
 
 def has_event(client: SyncPrefectClient, name: str, run: UUID) -> bool:
