@@ -46,9 +46,11 @@ from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
 
-_STAGE, _VERSION = "forecast_resolution", 1
+_STAGE, _VERSION = "forecast_resolution", 2
 _PRODUCT, _MAP, _PARTICLES = "session/resolution_forecast", "maps/refined", "particles/refined"
-_PADDING = 2
+_PADDING = 1
+"""Coarser interpolation than in the refinement, at an eighth of its cost: both halves suffer alike from it, and what
+they agree to moves by less than its error."""
 _SIGNAL_TO_NOISE = 1.0
 """About that where halves cease to agree: coefficients that few particles of a small part saw count for less."""
 _LARGEST_FACTOR = 100.0
@@ -91,7 +93,9 @@ def forecast_resolution(session_url: str, params: ForecastResolutionParams) -> S
     """``session/resolution_forecast`` from ``maps/refined`` and ``particles/refined``; every refinement adds a point.
 
     The points of earlier refinements stand in ``history`` of the record's details, so a forecast also depends on those
-    that were made before it. Memory: two half maps at the resolution, padded, and one block of particles.
+    that were made before it. The B-factor is that of the spectrum which the parts probe; shells of a structure
+    undulate, so its estimate may be a quarter off, as its interval then says. Memory: two half maps at the resolution
+    and one block of particles.
     """
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
@@ -261,7 +265,7 @@ def _sum_group(part: tuple[int, int], scratch: Scratch[ForecastResolutionParams]
         images, transfer = read_coefficients(scratch.store, some, geometry, coefficients, device())
         on_device = coefficients.to(images.device)
         observation = Observation(images, transfer, torch.ones_like(transfer[0]))
-        sums = back_project(observation, on_device, _poses(some, geometry, images.device), radius)
+        sums = back_project(observation, on_device, _poses(some, geometry, images.device), radius, _PADDING)
         total = sums if total is None else total + sums
     if total is None:
         total = Accumulator.empty(geometry.box, radius, _PADDING)

@@ -140,12 +140,14 @@ def _with_candidates(
     return best_rotations, best_moves, FourierVolume(volume.coefficients * amplitude, volume.box, volume.padding)
 
 
-def back_project(observation: Observation, coefficients: Disc, fit: PoseFit, radius: int) -> Accumulator:
+def back_project(
+    observation: Observation, coefficients: Disc, fit: PoseFit, radius: int, padding: int = 2
+) -> Accumulator:
     """Sums of images at their poses, weighted by CTF over noise power."""
     disc = coefficients.within(radius)
     part = observation.within(len(disc.shell))
     points = disc.points
-    accumulator = Accumulator.empty(disc.n, radius, device=part.image.device)
+    accumulator = Accumulator.empty(disc.n, radius, padding, device=part.image.device)
     chunk = max(1, 2_000_000 // len(points))
     for start in range(0, len(fit.rotation), chunk):
         rows = slice(start, start + chunk)

@@ -8,6 +8,8 @@ import torch
 from kernels import fourier
 from kernels.maps.fsc import fsc
 from kernels.maps.resolution_forecast import ResolutionPoint, forecast, point_of
+from kernels.rotations import symmetry_group
+from tests.truth.gaussian_particles import cage_points
 
 LIMIT = 2.0
 
@@ -119,3 +121,45 @@ def test_the_pixel_size_ends_what_can_be_reached():
     reach = found.resolution_angstrom(1e9)
     assert (reach.low, reach.estimate, reach.high) == (5.0, 5.0, 5.0)
     assert found.n_particles(4.9) is None
+
+
+def test_the_interval_of_the_b_factor_holds_it_for_structures_whose_spectra_undulate():
+    """Random hollow structures: their shells scatter about the B-factor by tens of percent, and so do the estimates."""
+    width_angstrom, field_angstrom, mask_fraction, symmetry = 2.4, 100.0, 0.3, "D2"
+    b_factor = 8 * math.pi**2 * width_angstrom**2
+    shells = torch.arange(21, dtype=torch.float64)
+    k = (shells / field_angstrom).clamp(min=1e-3)
+    n_operations = len(symmetry_group(symmetry))
+    n_independent = (2 * math.pi * shells**2 * mask_fraction / n_operations).round().long().clamp(min=1)
+    shell_of = torch.repeat_interleave(shells.long(), n_independent)
+    # 1600 particles reach about 6 Å
+    level = 0.143 / 0.857 / 6 / 800 * math.exp(b_factor / 72)
+    generator = torch.Generator().manual_seed(3)
+
+    def noise() -> torch.Tensor:
+        return torch.randn(len(shell_of), dtype=torch.complex128, generator=generator)
+
+    def of_shells(values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(shells), dtype=torch.float64).index_add_(0, shell_of, values)
+
+    is_inside, estimates = [], []
+    for seed in range(40):
+        points = cage_points(symmetry, 20, 34.0, seed)
+        phase = 2 * math.pi * k[:, None] * torch.pdist(points.double())  # Debye's formula
+        power = (1 + 2 * (torch.sin(phase) / phase).sum(1) / len(points)) * (-b_factor * k**2 / 2).exp()
+        signal = noise()
+        signal = signal * (power * n_independent / of_shells(signal.abs() ** 2)).sqrt()[shell_of]
+        signal = signal * (level / k[shell_of]).sqrt()
+        found, sums, n_particles = [], [torch.zeros_like(signal), torch.zeros_like(signal)], 0
+        for n_more in (100, 100, 200, 400, 800):  # nested parts, as the stage has them
+            n_particles += n_more
+            sums = [total + n_more / 2 * signal + math.sqrt(n_more / 2) * noise() for total in sums]
+            shared = of_shells((sums[0] * sums[1].conj()).real)
+            curve = shared / (of_shells(sums[0].abs() ** 2) * of_shells(sums[1].abs() ** 2)).sqrt()
+            found.append(point_of(curve, n_particles, field_angstrom, n_operations, mask_fraction))
+        said = forecast(found, 5.0).b_factor_angstrom2
+        is_inside.append(said.low < b_factor < said.high)
+        estimates.append(said.estimate)
+    # 90 % of 40 is 36 ± 1.9
+    assert sum(is_inside) >= 33
+    assert sorted(estimates)[20] == pytest.approx(b_factor, rel=0.1)
