@@ -161,20 +161,30 @@ def _fixed_width_events(stream: bytes, n_pixels: int) -> tuple[NDArray, NDArray]
 
 
 def acquisition_metadata(path: Path) -> dict[str, str]:
-    """Items that the camera wrote into the first page with events: name -> text; empty where there are none.
+    """Items that the camera wrote into the first page, be it one of events or the sum before them: name -> text.
 
     Among them ``numberOfFrames``, ``exposureTime`` (s), ``totalDose`` (e⁻ per pixel), ``sensorPixelSize.width`` (m) and
     ``timestamp``. They are XML whose declaration names the encoding ``utf - 8`` in some files, which no parser takes.
+    Empty where there are none, neither before the first page with events nor in it.
+
+    Source
+    ------
+    EerReaderLib takes tag 65001 of the page on which a file opens, before it asks whether that is the final image.
     """
     for directory in directories(path):
-        if directory.compression in COMPRESSIONS:
-            if directory.metadata is None:
-                return {}
+        if directory.metadata is not None:
             with path.open("rb") as file:
                 file.seek(directory.metadata[0])
                 text = file.read(directory.metadata[1]).decode(errors="replace")
             return dict(re.findall(r'<item name="([^"]+)"[^>]*>\s*([^<]*?)\s*</item>', text))
+        if directory.compression in COMPRESSIONS:
+            break
     return {}
+
+
+def event_shape(path: Path) -> tuple[int, int]:
+    """(y, x) of the detector, from the first page with events; (0, 0) where there is none."""
+    return next((page.shape for page in directories(path) if page.compression in COMPRESSIONS), (0, 0))
 
 
 def _pixel_size(path: Path) -> float | None:

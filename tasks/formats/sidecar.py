@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.formats import FormatError
+from tasks.formats.eer import event_shape
 from tasks.formats.images import MRC_SUFFIXES, TIFF_SUFFIXES
 from tasks.formats.mrc import stated_size
 from tasks.formats.tiff import directories
@@ -63,7 +64,7 @@ def frame_shape(movie: Path) -> tuple[int, int] | None:
         if suffix in MRC_SUFFIXES:
             return stated_size(movie).shape
         if suffix in (".eer", *TIFF_SUFFIXES):
-            shape = next(directories(movie)).shape
+            shape = event_shape(movie) if suffix == ".eer" else next(directories(movie)).shape
             return shape if min(shape) > 0 else None
     except (FormatError, OSError):
         return None

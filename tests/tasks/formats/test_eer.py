@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tasks.formats import FormatError
-from tasks.formats.eer import EerRendering, count_raw_frames
+from tasks.formats.eer import EerRendering, acquisition_metadata, count_raw_frames, event_shape, open_eer
 from tasks.formats.images import open_image
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.stores.products.exposure_store import exposure
@@ -43,27 +43,31 @@ def encode_events(events, shape, compression, is_fixed_width=False):
     return number.to_bytes((n_bits + 7) // 8 + 2, "little")
 
 
-def write_eer(path, frames, shape, compression=65001, is_fixed_width=False, pixel_size=None):
-    """BigTIFF with one page of events a frame, as a Falcon 4 leaves it."""
+def write_eer(path, frames, shape, compression=65001, is_fixed_width=False, pixel_size=None, has_sum=False):
+    """BigTIFF with one page of events a frame, as a Falcon 4 leaves it; with a sum of 2 × 2 bytes before them."""
     content = bytearray(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16))
     metadata = b""
     if pixel_size:
         metadata = (
             f'<metadata><item name="sensorPixelSize.width" unit="m">{pixel_size * 1e-10}</item></metadata>'.encode()
         )
-    for i, events in enumerate(frames):
-        stream = encode_events(events, shape, compression, is_fixed_width)
+    pages = [(shape, compression, encode_events(events, shape, compression, is_fixed_width)) for events in frames]
+    if has_sum:
+        pages.insert(0, ((2, 2), 1, bytes(4)))
+    for i, (size, coding, stream) in enumerate(pages):
         tags = [
-            (256, 4, 1, shape[1]),
-            (257, 4, 1, shape[0]),
-            (259, 3, 1, compression),
+            (256, 4, 1, size[1]),
+            (257, 4, 1, size[0]),
+            (259, 3, 1, coding),
             (262, 3, 1, 1),
             (273, 16, 1, None),
-            (278, 4, 1, shape[0]),
+            (278, 4, 1, size[0]),
             (279, 16, 1, len(stream)),
         ]
-        if metadata:
+        if metadata and (i == 0 or not has_sum):
             tags.append((65001, 7, len(metadata), None))
+        if has_sum and i:
+            tags.append((65002, 7, 8, int.from_bytes(b"<frame/>", "little")))
         directory_bytes = 8 + 20 * len(tags) + 8
         data_at = len(content) + directory_bytes
         metadata_at = data_at + len(stream)
@@ -72,7 +76,7 @@ def write_eer(path, frames, shape, compression=65001, is_fixed_width=False, pixe
             value = data_at if code == 273 else metadata_at if code == 65001 else value
             content += struct.pack("<HHQQ", code, kind, count, value)
         end = metadata_at + len(metadata)
-        content += struct.pack("<Q", 0 if i == len(frames) - 1 else end)
+        content += struct.pack("<Q", 0 if i == len(pages) - 1 else end)
         content += stream + metadata
     path.write_bytes(content)
 
@@ -188,3 +192,16 @@ def test_other_fractions_import_an_eer_movie_again(store, workers, tmp_path):
         about = exposure(store, exposure_id)
         assert about.n_frames == n_fractions
         assert about.dose_per_frame == pytest.approx(0.5 * 12 / n_fractions)
+
+
+def test_a_sum_before_the_events_is_left_out_and_holds_the_metadata(tmp_path):
+    """As EerReaderLib reads such a file: the acquisition's metadata (65001) on its first page, the frames' (65002) on
+    theirs."""
+    path = tmp_path / "a.eer"
+    frames = random_events(np.random.default_rng(3), (32, 48), 4, 0.02)
+    write_eer(path, frames, (32, 48), pixel_size=0.7, has_sum=True)
+    assert acquisition_metadata(path)["sensorPixelSize.width"] == f"{0.7e-10}"
+    assert (event_shape(path), count_raw_frames(path)) == ((32, 48), 4)
+    movie = open_eer(path, EerRendering(n_fractions=2))
+    assert movie.pixel_size_angstrom == pytest.approx(0.7)
+    np.testing.assert_array_equal(np.stack([movie.frame(i) for i in range(2)]), rendered(frames, (32, 48), 1, 2))

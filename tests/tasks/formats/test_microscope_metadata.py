@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -83,6 +84,31 @@ def test_epu_writes_si_units_and_negative_underfocus(tmp_path):
     assert found.is_phase_plate_used is False
     assert found.sources == (f"{EPU_STEM}.xml",)
     assert (found.microscope, found.detector, found.software) == ("TITAN1", "EF-CCD", "EPU 3.1")
+
+
+def test_an_xml_file_with_indents_and_nil_elements_says_the_same(tmp_path):
+    """As in the example sessions of Diamond's smartem-decisions (EPU 3.9, K3): indented, and nil where unknown."""
+    path = movie(tmp_path / f"{EPU_STEM}_Fractions.tiff")
+    sidecar = tmp_path / f"{EPU_STEM}.xml"
+    sidecar.write_text(epu_xml())
+    expected = read_metadata(path)
+    root = ElementTree.fromstring(epu_xml())
+    for place in (".//{*}microscopeData", ".//{*}optics", ".//{*}instrument"):
+        for name in ("Apertures", "AcquisitionSoftware", "StemMagnification"):
+            ElementTree.SubElement(root.find(place), name, {"{http://www.w3.org/2001/XMLSchema-instance}nil": "true"})
+    ElementTree.indent(root, "    ")
+    sidecar.write_bytes(b"\xef\xbb\xbf" + ElementTree.tostring(root, "utf-8", xml_declaration=True))
+    assert read_metadata(path) == expected
+
+
+def test_an_eer_movie_of_epu_names_its_gain_and_counts_its_own_frames(tmp_path):
+    """Keys of CustomData that MDCatch reads: ``Detectors[EF-Falcon].…``; fractions are those of EPU's sum."""
+    custom = {"Dose": "4.0E+21", "Detectors[EF-Falcon].CommercialName": "Falcon 4i",
+              "Detectors[EF-Falcon].EerGainReference": "C:\\References\\20251021_EER_GainReference.gain"}  # fmt: skip
+    (tmp_path / f"{EPU_STEM}.xml").write_text(epu_xml(custom))
+    found = read_metadata(tmp_path / f"{EPU_STEM}_EER.eer")
+    assert (found.gain_file, found.detector) == ("20251021_EER_GainReference.gain", "Falcon 4i")
+    assert (found.total_dose, found.n_frames) == (pytest.approx(40), None)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +236,42 @@ def test_serialem_writes_micrometres_and_negative_underfocus(tmp_path, sidecar):
         "SuperRef_s_mmm_00000_-15.0_Oct08_01.59.24.dm4", "defects_s_mmm_00000.txt",
     )  # fmt: skip
     assert (found.sources, found.microscope) == ((sidecar,), "UMass_Krios")
+
+
+def test_the_frames_of_a_whole_tilt_series_are_one_movie(tmp_path):
+    """One FrameSet, then a section a tilt with the frames it has and its share of the dose; only the first is a movie.
+
+    Structure of ``frame_set_multiple.mdoc`` among the test data of teamtomo's mdocfile.
+    """
+    tilts = "".join(
+        f"\n[ZValue = {i}]\nTiltAngle = 33\nFrameTSStartEndFrames = {22 * i} {22 * i + 12}\n"
+        f"PriorRecordDose = {7.66 * i:.6g}\nExposureDose = 7.66184\n"
+        for i in range(3)
+    )
+    (tmp_path / "shot_00993.mdoc").write_text(
+        FRAME_SET.replace("ExposureDose = 7.65892", "ExposureDose = 291.302") + tilts
+    )
+    found = read_metadata(movie(tmp_path / "shot_00993.tif"))
+    assert (found.total_dose, found.n_frames, found.exposure_time_s) == (291.302, 12, 1.07856)
+
+
+def test_one_mdoc_of_frames_describes_a_session(tmp_path):
+    """``Frames.mdoc`` as the cryo-EM facility of UMass describes it: a FrameSet a movie, exponents of three digits.
+
+    The dose rate is that on the camera, behind specimen and filter, and says nothing of the dose on the specimen.
+    """
+    sections = "".join(
+        f"[FrameSet = {i}]\nStagePosition = 24.2868 -41.113\nStageZ = -29.8365\nDoseRate = 4.97858\n"
+        f"ExposureDose = {dose}\nPixelSpacing = 0.694291\nImageShift = -2.22045e-016 -7.77156e-016\nExposureTime = 7\n"
+        f"Binning = 0.5\nCountsPerElectron = 35.3\nSubFramePath = X:\\Anna\\1015B_g1_000{i}.tif\nNumSubFrames = 35\n"
+        f"DateTime = 23-Dec-17  13:20:3{i}\nNavigatorLabel = 84-1\n\n"
+        for i, dose in enumerate((34.9645, 0))
+    )
+    (tmp_path / "Frames.mdoc").write_text("T = SerialEM: Talos   23-Dec-17  13:20:20\nVoltage = 200\n\n" + sections)
+    known, unknown = (read_metadata(movie(tmp_path / f"1015B_g1_000{i}.tif")) for i in range(2))
+    assert (known.total_dose, known.voltage_kv, known.pixel_size_angstrom) == (34.9645, 200, 0.694291)
+    assert known.image_shift == (-7.77156e-16, -2.22045e-16)
+    assert (unknown.total_dose, unknown.n_frames, unknown.acquired_at) == (None, 35, "2017-12-23T13:20:31")
 
 
 def test_one_mdoc_describes_many_movies(tmp_path):
