@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 from distributed import Client
@@ -12,6 +10,7 @@ from pydantic import Field
 
 from tasks.records.alarm import DiskShortage, WaitingWork
 from tasks.records.session import StageParams
+from tasks.stores.storage.disk import missing_room
 from tasks.workers.connection import Label, workers_of
 
 
@@ -27,25 +26,13 @@ class CheckResourcesParams(StageParams):
 
 
 def disk_shortage(place: str, params: CheckResourcesParams, to_be_written_bytes: int = 0) -> DiskShortage | None:
-    """What is missing on the disk of a folder, None where there is enough; an ``s3://`` address has no disk.
-
-    Parameters
-    ----------
-    place
-        Folder, which need not exist yet.
-    to_be_written_bytes
-        What is still to come, for instance of a forecast.
-    """
-    if "://" in place:
-        return None
-    folder = next(path for path in (Path(place).absolute(), *Path(place).absolute().parents) if path.exists())
-    disk = os.statvfs(folder)
-    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    stays_free = max(params.min_free_fraction * total, params.min_free_gigabytes * 1e9)
-    needed = int(stays_free) + to_be_written_bytes
-    if free >= needed:
-        return None
-    return DiskShortage(path=str(folder), free_bytes=free, total_bytes=total, needed_bytes=needed)
+    """What is missing on the disk of a folder so that it does not fill up, see `missing_room`."""
+    return missing_room(
+        place,
+        to_be_written_bytes=to_be_written_bytes,
+        min_free_fraction=params.min_free_fraction,
+        min_free_gigabytes=params.min_free_gigabytes,
+    )
 
 
 def waiting_work(client: Client, label: Label, params: CheckResourcesParams) -> WaitingWork | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,13 +19,16 @@ from kernels import fourier
 from kernels.movies.defects import outlying_pixels, spikes
 from kernels.movies.dose import dose_weights, restored
 from kernels.movies.gain import apply_gain, repair_defects, replacements
-from kernels.movies.motion import Motion, corrected_frame, estimate_motion, reduced_shape
+from kernels.movies.motion import Motion, corrected_frame, estimate_motion, estimation_memory_bytes, reduced_shape
 from tasks.records.exposure import Exposure
+from tasks.records.forecast import Need, Outline
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.products.exposure_store import exposure
+from tasks.stores.products.outline import exposures_outline
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
+from tasks.workers.allotment import spare_memory_bytes
 from tasks.workers.device import device
 from tasks.workers.stage import Stage, run_stage
 
@@ -72,8 +76,7 @@ class CorrectMotionParams(StageParams):
 def correct_motion(session_url: str, exposure_ids: list[str], params: CorrectMotionParams) -> StageReport:
     """Corrected micrographs of movies; micrographs need none and are reported as skipped, without a record.
 
-    Memory of an item: its frames as stored, their transforms up to 300 MB, and about eight times the frames reduced
-    to ``resolution_angstrom``; 1.7 GB for 24 frames of 2048 × 2048 pixels of 1 Å.
+    Memory of an item: see `need`; 1.4 GB for 24 frames of 2048 × 2048 pixels of 1 Å.
     """
     store = SessionStore.open(session_url)
     micrographs = {}
@@ -109,7 +112,35 @@ def _compute(store: SessionStore, exposure_id: str, params: CorrectMotionParams,
     _write(attempt, movie, motion, about, params, plain, weighted)
 
 
-_STAGE = Stage("correct_motion", 2, "CPU", _compute, _inputs)
+def need(about: Outline, params: CorrectMotionParams) -> Need:
+    """What motion correction needs: the frames as stored, some transforms of them, and the estimation's own."""
+    reduced = reduced_shape(about.shape, about.pixel_size_angstrom, params.resolution_angstrom)
+    transforms = about.n_frames * 8 * about.shape[0] * (about.shape[1] // 2 + 1)
+    slack = 60_000_000 + min(200_000_000, 80 * about.n_px)
+    least = (
+        about.n_frames * about.n_px * about.bytes_per_px
+        + estimation_memory_bytes(about.n_frames, reduced)
+        + 14 * 4 * about.n_px
+        + slack
+    )
+    megapixels = about.n_frames * about.n_px / 1e6, about.n_frames * reduced[0] * reduced[1] / 1e6
+    return Need(
+        stage=_STAGE.name,
+        n_items=about.n_exposures,
+        memory_bytes=least + min(_CACHED_BYTES, transforms),
+        least_memory_bytes=least,
+        disk_bytes=about.n_exposures * (8 * about.n_px + 100_000),
+        cpu_seconds=about.n_exposures * (0.3 + 0.05 * megapixels[0] + 0.4 * megapixels[1]),
+        told_from=about.frames_words,
+        remedy="raise `correct_motion.resolution_angstrom`, or bin the movies or sum their frames",
+    )
+
+
+def _needs(store: SessionStore, exposure_ids: Sequence[str], params: CorrectMotionParams) -> Need:
+    return need(exposures_outline(store, exposure_ids), params)
+
+
+_STAGE = Stage("correct_motion", 2, "CPU", _compute, _inputs, needs=_needs)
 
 
 @dataclass(frozen=True)
@@ -214,7 +245,7 @@ class _Movie:
         mean = float(image.mean())
         self.means[frame] = mean
         transform = torch.fft.rfft2(image - mean)
-        if transform.nbytes * (len(self._cache) + 1) <= _CACHED_BYTES:
+        if transform.nbytes * (len(self._cache) + 1) <= min(_CACHED_BYTES, spare_memory_bytes()):
             self._cache[frame] = transform
         return transform
 

@@ -38,8 +38,10 @@ from kernels.maps.reconstruction import complete, symmetrise, wiener_map
 from kernels.maps.refinement import (
     Search,
     align,
+    alignment_memory_bytes,
     back_project,
     compare_halves,
+    comparison_memory_bytes,
     half_reference,
     low_pass,
     next_references,
@@ -51,6 +53,7 @@ from kernels.particles.likelihood import Observation, PoseFit
 from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap
+from tasks.records.forecast import Need, Outline
 from tasks.records.particle_identity import half_sets, particle_keys, rows_in
 from tasks.records.particles import ParticleSet
 from tasks.records.point_group import PointGroup
@@ -59,13 +62,16 @@ from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record
 from tasks.stores.products.map_store import density_map, describe, read_map
 from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.outline import particles_outline
 from tasks.stores.products.particle_store import read_particles, write_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
+from tasks.workers.allotment import kept, n_pieces
 from tasks.workers.blocks import run_blocks
 from tasks.workers.connection import require_workers
 from tasks.workers.device import device
 from tasks.workers.items import run_all
+from tasks.workers.room import fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
@@ -104,7 +110,8 @@ class RefineMapParams(StageParams):
     n_candidates: int = Field(default=8, ge=1, le=100)
     """Poses of the search that are refined for each particle."""
     particles_per_block: int = Field(default=1000, ge=10)
-    """Particles per item; a block needs 12 bytes for each of box² · 0.4 coefficients of a particle."""
+    """Particles per item; a worker keeps four blocks where it has room, one where not, of 5 bytes · box² a particle.
+    On disk each block leaves sums of 50 bytes · box³ until an iteration ends."""
     start: Literal["last", "initial"] = "last"
     """From the last half maps and poses where particles were added to theirs, or always from the initial map."""
     seed: int = 1
@@ -133,8 +140,8 @@ class _State(BaseModel):
 def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
     """Half maps, mask, FSC and poses of ``particles/selected`` (else ``particles/extracted``).
 
-    Writes ``particles/refined`` and, last, ``maps/refined``. Memory: about 130 bytes per voxel of the particle box
-    for the last reconstruction, and one block of particles.
+    Writes ``particles/refined`` and, last, ``maps/refined``. Memory and disk: see `need`, which foresees the last
+    iteration, of all particles to Nyquist; it is refused before the first where that one would not fit.
     """
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
@@ -144,7 +151,9 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
         report.kept.extend([_PARTICLES, _MAP])
         return report
     renewed_from = _last_refinement(scratch)
-    with stage_usage(require_workers("GPU"), "GPU", report):
+    particles = read_particles(store.product(_source(store)).read())
+    foreseen = fitting(store, "GPU", need(particles_outline(store, particles), params), report)
+    with foreseen, stage_usage(require_workers("GPU"), "GPU", report):
         _refine(_renewal(scratch, renewed_from.fingerprint) if renewed_from else scratch, renewed_from, inputs)
     report.done.extend([_PARTICLES, _MAP])
     found = density_map(store, "refined")
@@ -153,6 +162,35 @@ def refine_map(session_url: str, params: RefineMapParams) -> StageReport:
         found.n_particles, found.symmetry, found.resolution_angstrom, report.cpu_seconds,
     )  # fmt: skip
     return report
+
+
+def need(about: Outline, params: RefineMapParams) -> Need:
+    """What a refinement needs in its last iteration: poses of a block to Nyquist, or both halves put together."""
+    n_half = math.ceil(0.51 * about.n_particles)
+    n_blocks = max(1, math.ceil(n_half / params.particles_per_block))
+    box, block = about.box, _block_bytes(math.ceil(n_half / n_blocks), about.box)
+    radius, order = max(1, round(about.field_angstrom / _SEARCH_ANGSTROM)), len(symmetry_group(params.symmetry))
+    spacing = search_spacing_rad(radius, box, about.particle_pixel_size_angstrom, params.diameter_angstrom, order)
+    align_bytes = alignment_memory_bytes(
+        math.ceil(n_half / n_blocks), box, radius, spacing, order, params.n_candidates
+    )  # fmt: skip
+    least = block + max(align_bytes, comparison_memory_bytes(box, params.symmetry)) + 400 * about.n_particles
+    n_coefficients = about.n_particles * block / 12 / max(1, math.ceil(n_half / n_blocks))
+    return Need(
+        stage=_STAGE,
+        n_items=2 * n_blocks,
+        memory_bytes=least + (min(_CACHED_BLOCKS, 2 * n_blocks) - 1) * block,
+        least_memory_bytes=least,
+        disk_bytes=(2 * n_blocks * 50 + 60) * box**3 + 200 * about.n_particles,
+        cpu_seconds=5 + 6.5e-6 * n_coefficients * params.max_iterations / 10 + 8e-6 * box**3,
+        told_from=about.particles_words,
+        remedy="lower `refine_map.particles_per_block`, or extract smaller images (`extract_particles.output_box_px`)",
+    )
+
+
+def _block_bytes(n_particles: int, box: int) -> int:
+    """Images and transfer functions of a block to Nyquist."""
+    return int(12 * n_particles * math.pi / 2 * (box / 2 - 1) ** 2)
 
 
 def _renewal(scratch: _Scratch, last_fingerprint: str) -> _Scratch:
@@ -466,9 +504,14 @@ def _insert_radius(state: _State, box: int, is_final: bool) -> int:
     return nyquist if is_final else min(nyquist, math.ceil(1.25 * state.radius) + 6)
 
 
-@lru_cache(maxsize=_CACHED_BLOCKS)
 def _block_coefficients(block: Block, scratch: _Scratch) -> tuple[Geometry, Disc, Tensor, Tensor]:
     """Images and CTFs of a block; a worker keeps the last few blocks, so that iterations read them once."""
+    _, geometry = _particles(scratch)
+    n_kept = n_pieces(_block_bytes(block[2] - block[1], geometry.box), _CACHED_BLOCKS)
+    return kept(_STAGE, (block, scratch), lambda: _read_block(block, scratch), n_kept)
+
+
+def _read_block(block: Block, scratch: _Scratch) -> tuple[Geometry, Disc, Tensor, Tensor]:
     particles, geometry = _particles(scratch)
     rows = _rows_of(scratch.read(_name(0)), block)
     coefficients = disc(geometry.box, geometry.box // 2 - 1)

@@ -90,6 +90,11 @@ def symmetrise(accumulator: Accumulator, symmetry: str) -> Accumulator:
     return Accumulator(torch.stack(channels[:2]), channels[2], accumulator.box, accumulator.padding)
 
 
+def symmetrise_memory_bytes(box: int, symmetry: str) -> int:
+    """What `symmetrise` to Nyquist takes more for operations that have to be interpolated."""
+    return 150 * box**3 + 130_000_000 if _operations(symmetry)[1] else 0
+
+
 def symmetrise_map(density_map: Tensor, symmetry: str) -> Tensor:
     """(z, y, x) map averaged over the operations of a point group about element n // 2, by linear interpolation.
 

@@ -18,7 +18,7 @@ from kernels.maps.fsc import (
     significant_correlation,
 )
 from kernels.maps.projection import Accumulator, FourierVolume, insert, prepare_volume, slices
-from kernels.maps.reconstruction import wiener_map
+from kernels.maps.reconstruction import symmetrise_memory_bytes, wiener_map
 from kernels.masks import soft_mask_from_map, soft_sphere
 from kernels.particles.expectation import Disc, shift_grid, shift_ramps
 from kernels.particles.likelihood import Observation, PoseFit, model, refine_poses, search_poses
@@ -109,6 +109,34 @@ def align(
     disc = coefficients.within(radius)
     fit = refine_poses(observation.within(len(disc.shell)), volume, disc, rotation, shift_px, 4, max_turn_rad=0.03)
     return fit, volume
+
+
+def alignment_memory_bytes(
+    n_particles: int, box: int, radius: int, spacing_rad: float, order: int, n_candidates: int
+) -> int:
+    """Peak of `align` to Nyquist and of what follows it with the same images, `back_project` and `residual_power`.
+
+    Measured for boxes of 64 to 168 px; images and transfer themselves, 12 bytes a coefficient, come on top.
+
+    Parameters
+    ----------
+    radius, spacing_rad, n_candidates
+        Of the search; its grid covers an asymmetric unit of ``order`` operations.
+    """
+    n_all = 8 * math.pi**2 / spacing_rad**3
+    low, high = (math.pi / 2 * r**2 for r in (radius, (radius + box / 2) / 2))
+    selected = 12 * n_particles * (math.pi / 2 * (box / 2) ** 2 + max((n_candidates + 1) * low, 2 * high))
+    return int(1.08 * (275 * box**3 + selected + n_all * (54 * low / order + 10 * order + 300) + _buffers(box)))
+
+
+def comparison_memory_bytes(box: int, symmetry: str) -> int:
+    """Peak of two halves on the way from sums to maps at the full box: summed, completed, symmetrised, compared."""
+    return int(1.08 * (350 * box**3 + symmetrise_memory_bytes(box, symmetry) + _buffers(box)))
+
+
+def _buffers(box: int) -> int:
+    """Chunks that the kernels work in, and what an allocator holds between them."""
+    return int(80e6 + min(220e6, 100 * box**3))
 
 
 def _with_candidates(

@@ -513,6 +513,11 @@ def estimate_motion(
     return motion.referred_to(n_frames // 2)
 
 
+def estimation_memory_bytes(n_frames: int, shape: tuple[int, int]) -> int:
+    """Peak of `estimate_motion` with its transforms, for frames reduced to ``shape``; measured from 0.3 to 4.2 Mpx."""
+    return int(7.3 * n_frames * shape[0] * (shape[1] // 2 + 1) * 8)
+
+
 def corrected_frame(transform: Tensor, motion: Motion, frame: int) -> Tensor:
     """(y, x) frame put back to where the specimen was in the reference frame, zero where it did not look.
 

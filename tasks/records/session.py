@@ -101,6 +101,10 @@ class StageReport(BaseModel):
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
     """Largest resident set of a worker while it ran one of the items."""
+    foreseen_cpu_seconds: float = 0.0
+    """What was said before the items were run, see `tasks.workers.room`."""
+    foreseen_memory_bytes: int = 0
+    """Of a worker that runs one item at a time, its process included."""
 
     @property
     def n_seen(self) -> int:

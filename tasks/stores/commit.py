@@ -163,6 +163,10 @@ class Reader:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._array(name).shape)
 
+    def item_bytes(self, name: str) -> int:
+        """Size of one value of an array."""
+        return int(self._array(name).dtype.itemsize)
+
     def __getitem__(self, name: str) -> NDArray:
         """The whole array."""
         return self.slice(name, ...)

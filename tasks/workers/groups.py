@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.stores.storage.location import StoreWriteError
+from tasks.workers.allotment import allotted
 
 _EXECUTING: dict[str, tuple[str, tuple[str, ...]]] = {}
 """Of this worker: key -> name of the item and its owners."""
@@ -24,16 +26,25 @@ class Outcomes:
 
 
 def run_group(
-    function: Callable[..., Any], name: str, owners: tuple[str, ...], items: list[Any], *arguments: Any
+    function: Callable[..., Any],
+    name: str,
+    owners: tuple[str, ...],
+    items: list[Any],
+    *arguments: Any,
+    spare_bytes: float = math.inf,
 ) -> Outcomes:
-    """Items one after the other on their worker; one that fails stops no other, a store that cannot be written does."""
+    """Items one after the other on their worker; one that fails stops no other, a store that cannot be written does.
+
+    ``spare_bytes`` is what an item may take beyond the least it needs.
+    """
     started = time.perf_counter()
     outcomes = Outcomes([], 0.0)
     for item in items:
         key = uuid.uuid4().hex
         _EXECUTING[key] = (f"{name} {item}", owners)
         try:
-            outcomes.results.append(function(item, *arguments))
+            with allotted(spare_bytes):
+                outcomes.results.append(function(item, *arguments))
         except StoreWriteError:
             raise
         except Exception as error:  # the boundary of an item

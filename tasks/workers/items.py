@@ -16,8 +16,9 @@ from prefect.exceptions import Pause
 from tasks.orders import Orders
 from tasks.progress import progress
 from tasks.stores.storage.location import StoreWriteError
-from tasks.workers.connection import Label, owners_of_items, require_workers, workers_of
+from tasks.workers.connection import Label, owners_of_items, require_workers
 from tasks.workers.groups import run_group
+from tasks.workers.room import Share, share_now
 
 Item = TypeVar("Item")
 
@@ -55,7 +56,7 @@ def run_items(
     client = require_workers(label)
     owners = owners_of_items()
     orders = Orders()
-    window_of_now = _growing_window(client, label)
+    share_of_now = _counted_anew(client, label)
     waiting = list(reversed(items))
     suspects: list[Item] = []
     is_last_chance = False
@@ -68,10 +69,15 @@ def run_items(
         nonlocal is_last_chance
         is_last_chance = not waiting
         if waiting:
-            n_items = 1 if window else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / window_of_now()))
+            n_items = (
+                1
+                if window
+                else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / 2 * share_of_now().n_at_once))
+            )
             group = [waiting.pop() for _ in range(min(len(waiting), max(1, min(n_items, _LARGEST_GROUP))))]
         else:
             group = [suspects.pop()]
+        share = share_of_now()
         future = client.submit(
             run_group,
             function,
@@ -79,7 +85,9 @@ def run_items(
             owners,
             group,
             *arguments,
-            resources={label: 1},
+            spare_bytes=share.spare_bytes,
+            resources={label: share.n_slots},
+            workers=share.only_on,
             retries=0,
             pure=False,
             key=f"{name}-{os.urandom(6).hex()}",
@@ -88,7 +96,7 @@ def run_items(
         future.add_done_callback(finished.put)
 
     def submit_what_may_run() -> None:
-        while waiting and len(running) < (window or window_of_now()):
+        while waiting and len(running) < (window or 2 * share_of_now().n_at_once):
             submit()
         if suspects and not waiting and not running:
             submit()
@@ -122,17 +130,15 @@ def run_items(
             client.cancel(list(running))
 
 
-def _growing_window(client: Client, label: Label) -> Callable[[], int]:
-    """Twice the slots of the workers there are, counted anew every few seconds: a cluster may grow with its work."""
-    counted_at, size = -math.inf, 2
+def _counted_anew(client: Client, label: Label) -> Callable[[], Share]:
+    """How items share the workers there are, looked at every few seconds: a cluster may grow with its work."""
+    counted_at, share = -math.inf, Share()
 
-    def now() -> int:
-        nonlocal counted_at, size
+    def now() -> Share:
+        nonlocal counted_at, share
         if time.monotonic() - counted_at >= _SECONDS_BETWEEN_COUNTS:
-            workers = workers_of(client).values()
-            size = 2 * max(1, sum(int(worker["resources"].get(label, 0)) for worker in workers))
-            counted_at = time.monotonic()
-        return size
+            share, counted_at = share_now(client, label), time.monotonic()
+        return share
 
     return now
 

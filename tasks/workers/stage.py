@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from tasks.formats import FormatError
+from tasks.records.forecast import Need
 from tasks.records.secrets import redacted
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, ExpiredProductError, Record, fingerprint
@@ -17,6 +19,7 @@ from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError, StoreWriteError
 from tasks.workers.connection import Label, require_workers
 from tasks.workers.items import run_items
+from tasks.workers.room import fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,8 @@ class Stage(Generic[Params]):
     """Addresses of the products that the item reads."""
     address: Callable[[str], str] | None = None
     """Address of the item's product; ``exposures/<item>/<name>`` when None."""
+    needs: Callable[[SessionStore, Sequence[str], Params], Need] | None = None
+    """Memory, disk and time that items will need, told before the first of them is run."""
 
     def address_of(self, item: str) -> str:
         return self.address(item) if self.address else f"exposures/{item}/{self.name}"
@@ -72,7 +77,9 @@ def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], para
             todo.append(item)
     if todo:
         client = require_workers(stage.label)
-        with stage_usage(client, stage.label, report):
+        need = stage.needs(store, todo, params) if stage.needs else None
+        room = fitting(store, stage.label, need, report) if need else nullcontext()
+        with room, stage_usage(client, stage.label, report):
             for item, result in run_items(
                 _make_product, todo, session_url, stage, params, label=stage.label, name=stage.name
             ):

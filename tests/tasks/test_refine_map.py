@@ -24,6 +24,7 @@ from tasks.stores.products.particle_store import read_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreWriteError
+from tasks.workers.allotment import forget_other_stages
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import Imaged, cage_points, gaussian_map, gaussian_projections, imaged
 
@@ -126,7 +127,7 @@ def test_a_refinement_that_could_not_write_its_result_goes_on_where_it_stopped(s
     # stacks without their chunks read as zeros: whoever aligned again would find nothing
     for chunks in Path(store.url).glob("exposures/*/extract_particles/attempts/*/image/c"):
         shutil.rmtree(chunks)
-    stage._block_coefficients.cache_clear()
+    forget_other_stages("none")
     assert refine_map.fn(store.url, params).done == ["particles/refined", "maps/refined"]
     assert density_map(store, "refined").resolution_angstrom < 12
 
