@@ -17,7 +17,7 @@ from tasks.orders import Orders
 from tasks.progress import progress
 from tasks.stores.storage.location import StoreWriteError
 from tasks.workers.connection import Label, owners_of_items, require_workers
-from tasks.workers.groups import run_group
+from tasks.workers.groups import Outcomes, run_group
 from tasks.workers.room import Share, share_now
 
 Item = TypeVar("Item")
@@ -111,15 +111,14 @@ def run_items(
                 except Empty:
                     continue
                 group = running.pop(future)
-                error = future.exception()
-                if isinstance(error, KilledWorker) and not is_last_chance:
+                outcomes = _outcomes_of(future)
+                future.release()
+                if isinstance(outcomes, KilledWorker) and not is_last_chance:
                     suspects += group  # Dask blames all that the worker had, and one of them may have killed it
                 else:
-                    results = _results_of(future, name, group)
-                    if error is None:
-                        seconds_per_item = future.result().seconds / len(group)
-                    future.release()
-                    for item, result in zip(group, results):
+                    if isinstance(outcomes, Outcomes):
+                        seconds_per_item = outcomes.seconds / len(group)
+                    for item, result in zip(group, _results_of(outcomes, name, group)):
                         yield item, result
                         step()
                 submit_what_may_run()
@@ -165,10 +164,18 @@ def run_all(
             raise result
 
 
-def _results_of(future: Future, name: str, group: list[Any]) -> list[Any]:
-    error = future.exception()
-    if error is None:
-        return future.result().results
+def _outcomes_of(future: Future) -> Outcomes | Exception:
+    """What a finished future gave, or what ended it: its worker may die when it is done and before it is asked."""
+    try:
+        return future.result()  # type: ignore[no-any-return]
+    except Exception as error:
+        return error
+
+
+def _results_of(outcomes: Outcomes | Exception, name: str, group: list[Any]) -> list[Any]:
+    if isinstance(outcomes, Outcomes):
+        return outcomes.results
+    error = outcomes
     if isinstance(error, StoreWriteError):
         return [error] * len(group)
     if isinstance(error, KilledWorker):

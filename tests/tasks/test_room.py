@@ -77,7 +77,7 @@ def test_an_item_knows_on_its_worker_what_it_may_take_and_the_stage_says_what_it
     caplog.set_level(logging.INFO, logger="tasks.workers.room")
     cluster = LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, resources={"CPU": 2}, dashboard_address=":0",
-        memory_limit="16GB",
+        memory_limit="16GB", silence_logs=False,
     )  # fmt: skip
     report = StageReport(stage="correct_motion")
     with cluster, Client(cluster, set_as_default=True):
