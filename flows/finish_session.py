@@ -14,6 +14,7 @@ from tasks.records.session import StageReport
 from tasks.report_session import report_session
 from tasks.stores.products.exposure_order import exposures_by_time
 from tasks.stores.session_store import SessionStore
+from tasks.stores.upkeep.costs import spending
 
 
 @flow(name="finish_session", flow_run_name="finish {session_url}")
@@ -30,11 +31,10 @@ def finish_session(session_url: str) -> list[StageReport]:
     """
     recipe = recall_recipe(session_url)
     exposures = exposures_by_time(SessionStore.open(session_url))
-    reports: list[StageReport] = []
-    with sole_use(session_url, EXPOSURES):
+    with sole_use(session_url, EXPOSURES), spending(SessionStore.open(session_url), EXPOSURES) as reports:
         for batch in batches(exposures, recipe.batch_size):
             reports += preprocess(session_url, batch, recipe)
         reports += run_each(particle_finding(recipe), session_url, exposures)
-    reports += renew(session_url, recipe, is_final=True)
+    renewed = renew(session_url, recipe, is_final=True)
     report_session(session_url, recipe.report_session)
-    return merge_batches(reports)
+    return merge_batches([*reports, *renewed])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from prefect import flow, task
@@ -32,6 +32,7 @@ from tasks.stores.ledger import unfinished_exposures
 from tasks.stores.products.session_gain import read_gain_diagnosis
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import Lease, LeaseHeldError
+from tasks.stores.upkeep.costs import spending
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +108,24 @@ def follow_arrivals(
 
     One task run a wave: a task run a batch would cost more of the server's database than the exposures of a batch.
     """
+    with spending(SessionStore.open(session_url), EXPOSURES) as reports:
+        for spent in _batches_as_they_come(session_url, source, recipe, idle_seconds, max_seconds, is_renewed, lease):
+            reports[:] = merge_batches([*reports, *spent])
+            check_failures(reports, recipe.max_failed_fraction, _FEWEST_TO_JUDGE)
+    return reports
+
+
+def _batches_as_they_come(
+    session_url: str,
+    source: str,
+    recipe: Recipe,
+    idle_seconds: float,
+    max_seconds: float,
+    is_renewed: bool,
+    lease: Lease,
+) -> Iterator[list[StageReport]]:
     store = SessionStore.open(session_url)
     started = last_arrival = time.monotonic()
-    reports: list[StageReport] = []
     tried: set[Arrival] = set()
     version: tuple[str, ...] | None = None
     unfinished = unfinished_exposures(store)
@@ -120,7 +136,7 @@ def follow_arrivals(
         lease.check()
         if unfinished:  # of a wave that died
             left, unfinished = unfinished[: recipe.batch_size], unfinished[recipe.batch_size :]
-            reports = merge_batches([*reports, *process_exposures(session_url, left, recipe)])
+            yield process_exposures(session_url, left, recipe)
             continue
         found = arrivals_version(store)
         batch: list[Arrival] = []
@@ -131,8 +147,7 @@ def follow_arrivals(
         if batch:
             tried |= set(batch)
             files = [arrival.path for arrival in batch]
-            reports = merge_batches([*reports, *process_arrivals(session_url, source, files, recipe)])
-            check_failures(reports, recipe.max_failed_fraction, _FEWEST_TO_JUDGE)
+            yield process_arrivals(session_url, source, files, recipe)
             view.update()
             last_arrival = time.monotonic()
             if last_arrival - looked_around_at > SECONDS_BETWEEN_LOOKS_AROUND:
@@ -141,7 +156,7 @@ def follow_arrivals(
                 if is_renewed and anything_due(session_url, recipe):
                     start_once(RENEWAL, session_url)
         elif time.monotonic() - last_arrival >= idle_seconds or time.monotonic() - started > max_seconds:
-            return reports
+            return
         else:
             time.sleep(min(_SECONDS_BETWEEN_LOOKS, idle_seconds))
 

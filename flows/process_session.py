@@ -21,7 +21,7 @@ from tasks.records.session import StageReport
 from tasks.report.live import LiveView
 from tasks.report_session import report_session
 from tasks.stores.session_store import SessionStore
-from tasks.stores.upkeep.costs import add_costs
+from tasks.stores.upkeep.costs import spending
 
 
 class TooManyFailuresError(RuntimeError):
@@ -73,16 +73,14 @@ def accounted(session_url: str, recipe: Recipe) -> Iterator[list[StageReport]]:
     Also when a stage stops the flow: an operator wants to see how far it came. A flow that is suspended or cancelled
     leaves at once.
     """
-    reports: list[StageReport] = []
-    try:
-        yield reports
-    except Exception:
-        report_session(session_url, recipe.report_session)
-        raise
-    else:
-        report_session(session_url, recipe.report_session)
-    finally:
-        add_costs(SessionStore.open(session_url), reports)
+    with spending(SessionStore.open(session_url), EXPOSURES) as reports:
+        try:
+            yield reports
+        except Exception:
+            report_session(session_url, recipe.report_session)
+            raise
+        else:
+            report_session(session_url, recipe.report_session)
 
 
 def batches(items: Sequence[str], size: int) -> Iterator[list[str]]:
@@ -115,6 +113,7 @@ def merge_batches(reports: list[StageReport]) -> list[StageReport]:
             failed={**known.failed, **report.failed},
             skipped={**known.skipped, **report.skipped},
             cpu_seconds=known.cpu_seconds + report.cpu_seconds,
+            foreseen_cpu_seconds=known.foreseen_cpu_seconds + report.foreseen_cpu_seconds,
             peak_memory_bytes=max(known.peak_memory_bytes, report.peak_memory_bytes),
         )
     return list(merged.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from prefect import flow
 from prefect.concurrency.sync import concurrency
@@ -19,6 +20,7 @@ from tasks.refine_map import refine_map
 from tasks.sharpen_map import sharpen_map
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import LeaseHeldError
+from tasks.stores.upkeep.costs import spending
 from tasks.stores.upkeep.counts import count_session
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,9 @@ def renew(session_url: str, recipe: Recipe | None = None, is_final: bool = False
         return []
     try:
         with sole_use(session_url, MAPS), concurrency(GPU_SLOTS, strict=False):
-            return renew_due(session_url, chosen, is_final)
+            with spending(SessionStore.open(session_url), MAPS) as reports:
+                reports += renew_due(session_url, chosen, is_final)
+            return reports
     except LeaseHeldError as held:
         logger.info("nothing is renewed: %s", held)
         return []
@@ -66,19 +70,17 @@ def anything_due(session_url: str, recipe: Recipe, is_final: bool = False) -> bo
     return any(due)
 
 
-def renew_due(session_url: str, recipe: Recipe, is_final: bool = False) -> list[StageReport]:
+def renew_due(session_url: str, recipe: Recipe, is_final: bool = False) -> Iterator[StageReport]:
     """Run what is due, counting again after each step, since it decides over the next."""
     store, policy = SessionStore.open(session_url), recipe.renewal
-    reports = []
     if _said("classes", classes_due(count_session(store), policy, is_final)):
-        reports.append(classify_2d(session_url, recipe.classify_2d))
+        yield classify_2d(session_url, recipe.classify_2d)
     if _said("first map", first_map_due(count_session(store), policy, is_final)):
-        reports.append(build_initial_map(session_url, recipe.build_initial_map))
+        yield build_initial_map(session_url, recipe.build_initial_map)
     if _said("refinement", refinement_due(count_session(store), policy, is_final)):
-        reports.append(refine_map(session_url, recipe.refine_map))
-        reports.append(sharpen_map(session_url, recipe.sharpen_map))
-        reports.append(forecast_resolution(session_url, recipe.forecast_resolution))
-    return reports
+        yield refine_map(session_url, recipe.refine_map)
+        yield sharpen_map(session_url, recipe.sharpen_map)
+        yield forecast_resolution(session_url, recipe.forecast_resolution)
 
 
 def _said(what: str, decision: Decision) -> bool:

@@ -6,6 +6,7 @@ import getpass
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 from prefect.runtime import flow_run
 
@@ -16,9 +17,9 @@ from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import Lease, hold
 from tasks.workers.connection import connect
 
-EXPOSURES = "exposures"
+EXPOSURES: Literal["exposures"] = "exposures"
 """What is made of single exposures."""
-MAPS = "maps"
+MAPS: Literal["maps"] = "maps"
 """Classes, particle sets and maps."""
 
 

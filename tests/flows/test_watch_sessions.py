@@ -22,6 +22,7 @@ from tasks.stores.files.arrivals import waiting_arrivals
 from tasks.stores.ledger import read_ledger, unfinished_exposures
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import hold
+from tasks.stores.upkeep.costs import read_costs
 from tasks.workers.connection import connect
 from tests.torture.feed import N_FRAMES, Feed
 from tests.torture.site import RECIPE
@@ -75,6 +76,13 @@ def test_every_file_meets_its_fate_and_the_ledger_names_it(watched, microscope):
     assert all(line.reason for line in read_ledger(watched).lines if line.state != "done")
     ends = {"import_session", "pick_particles", "extract_particles"}
     assert [(line.stage, line.reason) for line in read_ledger(watched).lines if line.stage not in ends] == []
+
+
+def test_what_waves_spent_is_added_up(watched):
+    costs = read_costs(watched)
+    n_done = sum(line.stage != "import_session" or line.state == "done" for line in read_ledger(watched).lines)
+    assert costs["import_session"].n_done == costs["correct_motion"].n_done == n_done
+    assert costs["correct_motion"].cpu_seconds > 0
 
 
 def test_the_session_keeps_the_recipe_it_began_with(watched):

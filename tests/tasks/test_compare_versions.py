@@ -12,7 +12,7 @@ from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.ledger import Line, read_ledger
 from tasks.stores.products.map_store import describe
 from tasks.stores.session_store import SessionStore
-from tasks.stores.upkeep.costs import add_costs, read_costs
+from tasks.stores.upkeep.costs import add_costs, read_costs, spending
 from tests.truth.filled_session import fill_session
 
 
@@ -85,6 +85,11 @@ def test_costs_are_added_up_and_a_version_begins_at_nothing(store):
     for seconds in (3.0, 4.0):
         add_costs(store, [StageReport(stage="estimate_ctf", cpu_seconds=seconds, done=["a", "b"])])
     assert in_words(read_costs(store)) == {"estimate_ctf": (7.0, 4)}
+    with pytest.raises(KeyboardInterrupt), spending(store, "maps") as reports:  # a wave works on exposures meanwhile
+        reports.append(StageReport(stage="refine_map", cpu_seconds=9.0, done=["x"]))
+        add_costs(store, [StageReport(stage="estimate_ctf", cpu_seconds=1.0)])
+        raise KeyboardInterrupt
+    assert in_words(read_costs(store)) == {"estimate_ctf": (8.0, 4), "refine_map": (9.0, 1)}
     assert read_costs(store.branch("second")) == {}
 
 
