@@ -143,6 +143,7 @@ class _GivenGain:
     rotation_deg: int = 0
     flip: Flip = "none"
     meaning: Meaning = "multiply"
+    binning: float = 1.0
 
     def absolute(self, use: GainUse) -> tuple[int, Flip, Meaning]:
         """Rotation, flip and meaning of the file for a use of the gain in the store."""
@@ -165,7 +166,8 @@ def _given_gain(store: SessionStore) -> _GivenGain | None:
         # RELION's rule: a reference for EER movies holds the response, unless it is a .gain file
         meaning = "divide" if record.params.get("is_for_eer") else "multiply"
     rotation, flip = int(record.params.get("rotation_deg", 0)), record.params.get("flip", "none")
-    return _GivenGain((n_y, n_x), record.fingerprint, rotation, flip, meaning)
+    binned_by = float(record.params.get("binning", 1))
+    return _GivenGain((n_y, n_x), record.fingerprint, rotation, flip, meaning, binned_by)
 
 
 def _compared_with_another_gain(store: SessionStore, gain: _GivenGain | None) -> list[str]:
@@ -502,7 +504,7 @@ def _diagnosis(
         angle, flip, meaning = gain.absolute(score.use)
         rows.append(
             GainRow(
-                rotation_deg=angle, flip=flip, meaning=meaning, binning=factor,
+                rotation_deg=angle, flip=flip, meaning=meaning, binning=factor * gain.binning,
                 agreement=round(score.agreement, 4), standard_error=round(score.standard_error, 6),
                 sigma=round(score.sigma, 2), is_as_given=score.use == found[0].use,
             )
@@ -524,7 +526,7 @@ def _gain_pattern_rms(course: _Course) -> float:
 
 def _words(
     verdict: GainVerdict, gain: _GivenGain, factor: float, n_exposures: int
-) -> tuple[str, dict[str, int | str]]:  # fmt: skip
+) -> tuple[str, dict[str, int | float | str]]:  # fmt: skip
     best = verdict.best
     if best is None:
         return "the gain is flat and corrects nothing; give the gain reference of the detector", {}
@@ -533,10 +535,11 @@ def _words(
     size = (
         "" if factor == 1 else f" after binning by {factor:g}: the gain has {factor:g} pixels along each of the frames"
     )
-    recipe: dict[str, int | str] = {"gain_rotation_deg": angle, "gain_flip": flip, "gain_meaning": meaning}
+    rebinned: dict[str, int | float | str] = {} if factor == 1 else {"gain_binning": factor * gain.binning}
+    recipe = {"gain_rotation_deg": angle, "gain_flip": flip, "gain_meaning": meaning, **rebinned}
     if verdict.kind == "as given":
         part = "" if best.agreement > 0.8 else "; only in part, so it may be of another day: measure it anew"
-        return f"as given{size} ({figures}){part}", {}
+        return f"as given{size} ({figures}){part}", rebinned
     if verdict.kind == "other way":
         return f"{_steps(best.use)}{size} ({figures}, {verdict.margin_sigma:.0f} sigma before the next)", recipe
     if verdict.kind == "ambiguous":

@@ -11,9 +11,10 @@ from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kernels.movies.gain import Flip
+from kernels.movies.gain_evidence import BINNINGS
 from kernels.optics import Optics
 from tasks.formats.exposure_file import FileParams, has_eer_suffix
 from tasks.formats.folder_scan import scan_folder
@@ -82,6 +83,9 @@ class ImportSessionParams(StageParams):
     """After the rotation; RELION's --gain_flip 1 is vertical (upside down), 2 horizontal. Rows keep the order of the
     file for every format, while RELION turns TIFF movies upside down: where it needs no flip for TIFF movies with an
     MRC gain, ``vertical`` is right here."""
+    gain_binning: float = Field(default=1.0, json_schema_extra={"enum": [*sorted(BINNINGS)]})
+    """Pixels of the gain along one pixel of the frames: 2 for the super-resolution gain of movies that were saved
+    binned by 2, 0.5 for the gain of physical pixels and super-resolution movies. EER movies need none."""
     defects: str | None = None
     """Text of rectangles ``x y width height``, or a mask image, both in the orientation of the frames."""
     eer_upsampling: Literal[1, 2, 4] = 1
@@ -89,6 +93,13 @@ class ImportSessionParams(StageParams):
     """Frames to make of an EER movie; 40 where neither this nor the next is given."""
     eer_dose_per_fraction: float | None = Field(default=None, gt=0)
     """e⁻/Å² in each frame to make of an EER movie, instead of `eer_fractions`; needs a dose, given or stated."""
+
+    @field_validator("gain_binning")
+    @classmethod
+    def _binning_is_possible(cls, binning: float) -> float:
+        if binning not in BINNINGS:
+            raise ValueError(f"a gain cannot be binned by {binning:g}; expected one of {sorted(BINNINGS)}")
+        return binning
 
     @model_validator(mode="after")
     def _one_of_two(self) -> ImportSessionParams:
@@ -195,7 +206,7 @@ def _rules(params: ImportSessionParams) -> ImportRules:
 
 
 def _wanted_gain(params: ImportSessionParams) -> WantedGain:
-    given = GivenGain(params.gain, params.gain_meaning, params.gain_rotation_deg, params.gain_flip)
+    given = GivenGain(params.gain, params.gain_meaning, params.gain_rotation_deg, params.gain_flip, params.gain_binning)
     return WantedGain(given, params.defects, params.eer_upsampling)
 
 

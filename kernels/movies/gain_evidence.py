@@ -98,6 +98,16 @@ def resized(response: Tensor, factor: float) -> Tensor:
     return torch.where(good == 1, means, 0.0)
 
 
+def rebinned(gain: Tensor, factor: float) -> Tensor:
+    """(y, x) gain that multiplies counts of pixels ``factor`` times as wide; 0 where a part of one is bad."""
+    response = resized(_inverse(gain), factor)
+    return _inverse(response)
+
+
+def _inverse(values: Tensor) -> Tensor:
+    return torch.where(values > 0, 1 / values.clamp(min=1e-6), 0.0)
+
+
 def uses(gain_shape: Sequence[int], frame_shape: Sequence[int]) -> list[GainUse]:
     """Every orientation in which the gain covers the frames, with both meanings; the one as given comes first."""
     ratio = [gain_shape[0] / frame_shape[0], gain_shape[1] / frame_shape[1]]
@@ -110,9 +120,8 @@ def uses(gain_shape: Sequence[int], frame_shape: Sequence[int]) -> list[GainUse]
 
 def patterns(gain: Tensor, factor: float) -> dict[Meaning, Tensor]:
     """(y, x) patterns that the detector would show, in the gain's orientation and the frames' pixels."""
-    inverse = torch.where(gain > 0, 1 / gain.clamp(min=1e-6), 0.0)
     return {
-        "multiply": pattern_of(resized(inverse, factor)),
+        "multiply": pattern_of(resized(_inverse(gain), factor)),
         "divide": pattern_of(resized(gain.clamp(min=0), factor)),
     }
 

@@ -133,7 +133,7 @@ def read_exposure(
     image = open_exposure(path, params)
     check_frame_count(image, params, metadata)
     if gain is not None:
-        check_gain_shape(exposure_id, image.shape, gain.shape, given.rotation_deg)
+        check_gain_shape(exposure_id, image.shape, gain.shape, given)
     frames = checked_frames(image)
     exposure = _describe(image, params, exposure_id, content_hash)
     figures = _figures(image, exposure, frames, params, metadata)
@@ -151,7 +151,7 @@ def compare_with_gain(
     ``frames``, (frame, y, x), need be read in part only.
     """
     shape = (int(frames.shape[-2]), int(frames.shape[-1]))
-    check_gain_shape(exposure_id, shape, gain.shape, given.rotation_deg)
+    check_gain_shape(exposure_id, shape, gain.shape, given)
     part = compared_part(shape)
     factor = gain.factor(part)
     if factor is None:

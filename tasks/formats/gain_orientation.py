@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kernels.movies.gain import Flip, agreements, orient
+from kernels.movies.gain_evidence import binning, rebinned
 from tasks.formats import FormatError
 from tasks.formats.gain import GainMeaning, fit_gain_to_eer, is_divisor_for, read_defects, read_gain
 from tasks.records.session import StageParams
@@ -34,6 +36,7 @@ class GainParams(StageParams):
     flip: Flip
     upsampling: int
     is_for_eer: bool
+    binning: float = Field(default=1.0, exclude_if=lambda binning: binning == 1)  # gains made before it are current
     frame_shape: tuple[int, int] | None
     """(y, x) of the frames of the first file, where gain or defects cannot do without."""
 
@@ -46,6 +49,7 @@ class GivenGain:
     meaning: GainMeaning
     rotation_deg: int
     flip: Flip
+    binning: float = 1.0
 
 
 def read_oriented_gain(
@@ -57,6 +61,8 @@ def read_oriented_gain(
     if gain_path is not None:
         read = read_gain(Path(gain_path), params.meaning, params.is_for_eer)
         gain = orient(torch.from_numpy(read), params.rotation_deg, params.flip).contiguous().numpy()
+        if params.binning != 1:
+            gain = _rebinned(gain, params.binning, gain_path)
         if params.frame_shape is not None:
             gain = fit_gain_to_eer(gain, params.frame_shape, params.upsampling)
         is_defect = (gain <= 0).astype(np.uint8)
@@ -66,19 +72,29 @@ def read_oriented_gain(
     return gain, is_defect
 
 
-def check_gain_shape(exposure_id: str, shape: Shape, gain_shape: Shape, rotation_deg: int) -> None:
+def _rebinned(gain: NDArray, factor: float, path: str) -> NDArray:
+    if any(n % max(1, factor) for n in gain.shape):
+        raise FormatError(
+            f"{path}: the gain reference is {gain.shape}, which `gain_binning: {factor:g}` does not divide; set 1, or "
+            "give the gain of this detector"
+        )
+    return rebinned(torch.from_numpy(gain), factor).numpy()
+
+
+def check_gain_shape(exposure_id: str, shape: Shape, gain_shape: Shape, given: GivenGain) -> None:
     """Raise FormatError with advice where frames and the gain as given, (y, x) each, differ."""
     if shape == gain_shape:
         return
     message = f"exposure {exposure_id}: the gain reference is {gain_shape} but its frames are {shape}"
     if shape == gain_shape[::-1]:
-        angle = (rotation_deg + 90) % 360
+        angle = (given.rotation_deg + 90) % 360
         raise FormatError(
             f"{message}; set `gain_rotation_deg: {angle}` (or {(angle + 180) % 360}, or a flip with it) in the recipe"
         )
-    raise FormatError(
-        f"{message}; give the gain reference of this detector and mode, not binned otherwise than the frames"
-    )
+    factor = binning(gain_shape, shape)
+    if factor is not None:
+        raise FormatError(f"{message}; set `gain_binning: {factor * given.binning:g}` in the recipe")
+    raise FormatError(f"{message}, and no binning by 2 or 4 fits; give the gain reference of this detector and mode")
 
 
 def compared_part(shape: Shape) -> tuple[slice, slice]:

@@ -58,7 +58,8 @@ def import_gain(
         is_for_eer = is_for_eer or bool(record.params.get("is_for_eer"))
     params = GainParams(
         meaning=wanted.given.meaning, rotation_deg=wanted.given.rotation_deg, flip=wanted.given.flip,
-        upsampling=wanted.eer_upsampling if is_for_eer else 1, is_for_eer=is_for_eer, frame_shape=None,
+        upsampling=wanted.eer_upsampling if is_for_eer else 1, is_for_eer=is_for_eer,
+        binning=wanted.given.binning, frame_shape=None,
     )  # fmt: skip
     if is_for_eer or wanted.given.path is None:
         shape = _shape_before(product, record, params, inputs, rules) or _first_shape(files, rules)

@@ -23,7 +23,7 @@ class GainRow(BaseModel):
     flip: Flip
     meaning: Meaning
     binning: float
-    """Pixels of the gain along one pixel of the frames."""
+    """Pixels of the file along one pixel of the frames."""
     agreement: float
     """Slope of the counts' fixed pattern on that of the gain; 1 where it is right, 0 where it is another."""
     standard_error: float
@@ -57,7 +57,7 @@ class GainDiagnosis(BaseModel):
     kind: GainVerdictKind
     verdict: str
     """In words, with what to do."""
-    recipe: dict[str, int | str] = {}
+    recipe: dict[str, int | float | str] = {}
     """Parameters of `import_session` to set; empty where those given are right."""
     rows: list[GainRow] = []
     """Best first."""

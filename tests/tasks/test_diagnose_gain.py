@@ -94,6 +94,7 @@ def test_a_gain_of_twice_the_size_is_binned(store, workers):
     found = diagnosed(store, ids(3))
     assert found.kind == "other way" and found.rows[0].binning == 2
     assert found.recipe["gain_rotation_deg"] == 180 and "binning by 2" in found.verdict
+    assert found.recipe["gain_binning"] == 2
 
 
 def test_batches_add_up_to_one_diagnosis_and_nothing_is_done_twice(store, workers, tmp_path):

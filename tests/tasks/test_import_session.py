@@ -258,8 +258,29 @@ def test_a_gain_of_another_shape_quarantines_every_movie_with_the_turn_that_fits
         assert "gain reference is (44, 30) but its frames are (30, 44); set `gain_rotation_deg: 90`" in reason
     turned = run(store, folder, gain=str(tmp_path / "gain.mrc"), gain_rotation_deg=90)
     assert len(turned.done) == 2
-    write_mrc(tmp_path / "other.mrc", np.ones((15, 22), np.float32), 1.0)
+    write_mrc(tmp_path / "other.mrc", np.ones((15, 21), np.float32), 1.0)
     assert "of this detector" in next(iter(run(store, folder, gain=str(tmp_path / "other.mrc")).failed.values()))
+
+
+def test_a_gain_of_other_pixels_is_binned_as_the_refusal_says(store, workers, folder, tmp_path):
+    """A binned pixel counts what its parts count together: responses average, and gains do not."""
+    rng = np.random.default_rng(4)
+    fine = rng.uniform(0.5, 2, (2 * SHAPE[0], 2 * SHAPE[1])).astype(np.float32)
+    fine[7, 9] = 0
+    write_mrc(tmp_path / "fine.mrc", fine, 1.0)
+    coarse = rng.uniform(0.5, 2, (SHAPE[0] // 2, SHAPE[1] // 2)).astype(np.float32)
+    write_mrc(tmp_path / "coarse.mrc", coarse, 1.0)
+    write_tiff_movie(folder / "a.tif", counts(1))
+    response = (1 / fine.clip(1e-6)).reshape(SHAPE[0], 2, SHAPE[1], 2).mean((1, 3))
+    response[3, 4] = np.inf  # one of its four parts is bad
+    for name, factor, expected in (("fine", 2, 1 / response), ("coarse", 0.5, coarse.repeat(2, 0).repeat(2, 1))):
+        given = {"gain": str(tmp_path / f"{name}.mrc")}
+        (reason,) = run(store, folder, **given).failed.values()
+        assert f"set `gain_binning: {factor:g}` in the recipe" in reason
+        assert len(run(store, folder, **given, gain_binning=factor).done) == 1
+        np.testing.assert_allclose(store.product("session/gain").read()["gain"], expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="by 3; expected one of"):
+        run(store, folder, **given, gain_binning=3)
 
 
 def test_a_gain_of_another_orientation_is_found_from_the_counts_even_on_a_square_detector(
