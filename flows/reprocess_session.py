@@ -57,18 +57,19 @@ def reprocess_session(
     One report a stage.
     """
     store, recipe = _version(session_url, version, changes, only_failed)
-    with sole_use(store.url, EXPOSURES, MAPS), accounted(store.url, recipe) as reports:
-        lines = read_ledger(store).lines
-        chosen = [line for line in lines if line.state == "failed"] if only_failed else lines
-        exposures = [line.exposure for line in chosen if _is_imported(line)]
-        if _needs_import(chosen, store, recipe):
-            imported = import_session(store.url, source or source_of(store), recipe.import_session)
-            reports.append(imported)
-            exposures = sorted({*exposures, *imported.done} if only_failed else imported.available)
-        # of those that failed before all may fail again
-        tolerance = {"max_failed_fraction": 1.0} if only_failed else {}
-        solve(store.url, exposures, recipe.model_copy(update=tolerance), reports)
-        if store.parents:
+    with sole_use(store.url, EXPOSURES, MAPS):
+        with accounted(store.url, recipe) as reports:
+            lines = read_ledger(store).lines
+            chosen = [line for line in lines if line.state == "failed"] if only_failed else lines
+            exposures = [line.exposure for line in chosen if _is_imported(line)]
+            if _needs_import(chosen, store, recipe):
+                imported = import_session(store.url, source or source_of(store), recipe.import_session)
+                reports.append(imported)
+                exposures = sorted({*exposures, *imported.done} if only_failed else imported.available)
+            # of those that failed before all may fail again
+            tolerance = {"max_failed_fraction": 1.0} if only_failed else {}
+            solve(store.url, exposures, recipe.model_copy(update=tolerance), reports)
+        if store.parents:  # their costs are added up by now
             compare_versions(store.parents[-1].url)
     return merge_batches(reports)
 

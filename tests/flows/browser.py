@@ -6,9 +6,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver.chrome.service import Service
@@ -24,6 +26,8 @@ _FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1100",
 )  # fmt: skip
 
+_BELOW_LABEL = "//label[normalize-space(.)='{0}']/ancestor::*[.//{1}][1]//{1}"
+"""What stands with a label of a form: the innermost box around both."""
 _LAST_SHOWN = """
 const [within, label] = arguments;
 const wanted = ["button", "a", "[role=tab]", ".p-tab"].map(kind => `${within} ${kind}`).join();
@@ -102,8 +106,7 @@ class Browser:
         """Flip the switch under a label of a form."""
 
         def flipped() -> bool:
-            path = f"//label[normalize-space(.)='{label}']/ancestor::*[.//input[@type='checkbox']][1]//input"
-            switches = self.driver.find_elements(By.XPATH, path)
+            switches = self.driver.find_elements(By.XPATH, _BELOW_LABEL.format(label, "input[@type='checkbox']"))
             if switches and not switches[0].is_selected():
                 self.driver.execute_script("arguments[0].click()", switches[0])
             return bool(switches) and switches[0].is_selected()
@@ -111,16 +114,15 @@ class Browser:
         self._until(flipped, f"a switch {label!r}")
 
     def _field(self, label: str) -> WebElement | None:
-        path = (
-            f"//label[normalize-space(.)='{label}']/ancestor::*[.//textarea or .//input][1]"
-            "//*[self::textarea or self::input][not(@type='hidden')]"
-        )
+        path = _BELOW_LABEL.format(label, "*[self::textarea or self::input][not(@type='hidden')]")
         found = [e for e in self.driver.find_elements(By.XPATH, path) if e.is_displayed()]
         return found[0] if found else None
 
-    def picture(self, name: str) -> None:
-        """Keep what is seen as a PNG, to be looked at."""
-        self.driver.save_screenshot(str(self._pictures / f"{name}.png"))
+    def picture(self, name: str, height: int | None = None) -> None:
+        """Keep what is seen, or its upper ``height`` px, as a small PNG, to be looked at."""
+        seen = Image.open(BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+        shown = seen.crop((0, 0, seen.width, min(height or seen.height, seen.height)))
+        shown.quantize(128).save(self._pictures / f"{name}.png", optimize=True)
 
     def _until(self, condition: Callable[[], Any], what: str) -> Any:
         def holds(_: webdriver.Chrome) -> Any:
@@ -139,14 +141,14 @@ class Browser:
 
 
 @contextmanager
-def browser(ui_url: str, folder: Path) -> Iterator[Browser]:
-    """A browser with a profile of its own; pictures go to ``folder``."""
+def browser(ui_url: str, folder: Path, pictures: Path) -> Iterator[Browser]:
+    """A browser with a profile of its own in ``folder``."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in (*_FLAGS, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
     try:
-        yield Browser(driver, ui_url, folder)
+        yield Browser(driver, ui_url, pictures)
     finally:
         driver.quit()

@@ -113,7 +113,7 @@ def proxy(guarded, tmp_path):
     """Address of a real nginx with the project's configuration, ports and certificate of the test."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
-        pytest.skip("nginx is not installed (Debian: nginx-light)")
+        pytest.skip("nginx is absent; `bash infra/test-servers.sh` installs it where apt can")
     sign_in = ThreadingHTTPServer(("127.0.0.1", 0), _SignedIn)
     threading.Thread(target=sign_in.serve_forever, daemon=True).start()
     with socket.socket() as probe:

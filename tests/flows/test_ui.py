@@ -29,6 +29,7 @@ from tasks.simulate_session import simulate_session
 from tasks.stores import ledger
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import holder_of
+from tasks.stores.upkeep.costs import read_costs
 from tasks.workers.connection import connect
 from tests.truth.tiny_session import TINY, tiny_recipe
 
@@ -41,7 +42,8 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.timeout(900),
     pytest.mark.skipif(
-        not (CHROMIUM and CHROMEDRIVER), reason="Chromium is absent; `apt-get install chromium chromium-driver`"
+        not (CHROMIUM and CHROMEDRIVER),
+        reason="Chromium is absent; `bash infra/test-servers.sh` installs it where apt can",
     ),
 ]
 
@@ -69,6 +71,9 @@ class Server:
         """Newest first."""
         wanted = {"flows": {"name": {"any_": [flow_name]}}, "sort": "EXPECTED_START_TIME_DESC"}
         return self.post("/flow_runs/filter", wanted)
+
+    def has_artifact(self, key: str) -> bool:
+        return bool(self.post("/artifacts/count", {"artifacts": {"key": {"any_": [key]}}}))
 
     def wait_for(self, flow_name: str, state: str, n_runs: int = 1) -> str:
         """Id of the newest of ``n_runs`` runs of a flow, once it is in a state."""
@@ -151,8 +156,8 @@ def deployments(connected, settings, movies) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def operator(connected, tmp_path_factory) -> Iterator[Browser]:
     """Pictures stay in a folder of the test; VITRIFLOW_PICTURES names another one."""
-    folder = Path(os.environ.get("VITRIFLOW_PICTURES") or tmp_path_factory.mktemp("pictures"))
-    with browser(connected.prefect_ui_url, folder) as opened:
+    folder = tmp_path_factory.mktemp("browser")
+    with browser(connected.prefect_ui_url, folder, Path(os.environ.get("VITRIFLOW_PICTURES") or folder)) as opened:
         yield opened
 
 
@@ -169,12 +174,15 @@ def session(operator, server, deployments, movies) -> SessionStore:
     url = str(movies.parent / "apo42.zarr")
     operator.fill("session_url", url)
     operator.fill("source", str(movies))
-    operator.picture("form")
+    operator.picture("form", height=760)
     operator.submit()
+    until(lambda: server.has_artifact("apo42-session"), "the session's artifact while it is processed")
+    operator.open_artifact("apo42-session")
+    operator.sees("in use", "Progress")
+    operator.picture("running")
     run = server.wait_for("process_session", "Completed")
     operator.open(f"/runs/flow-run/{run}")
     operator.sees("Completed", "process_session")
-    operator.picture("run")
     return SessionStore.open(url)
 
 
@@ -182,14 +190,12 @@ def test_a_session_that_was_started_from_the_form_is_seen_in_its_artifacts(sessi
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}
     operator.open_artifact("apo42-session")
     operator.sees("3 of 4 exposures in use", "extract particles", "3 of 4", "report.html")
-    operator.picture("session")
     operator.open_artifact("apo42-ledger")
     operator.sees("quarantined", "truncated")
-    operator.picture("ledger")
+    operator.picture("ledger", height=560)
     for picture, words in (("overview", "course of the session"), ("fsc", "Half-map FSC")):
         operator.open_artifact(f"apo42-{picture}")
         operator.sees(words)
-        operator.picture(picture)
 
 
 def test_only_what_failed_is_repeated_from_the_form(session, operator, server, deployments):
@@ -203,11 +209,42 @@ def test_only_what_failed_is_repeated_from_the_form(session, operator, server, d
     operator.sees("session_url", "Try again what failed")
     operator.fill("session_url", session.url)
     operator.switch_on("only_failed (Optional)")
-    operator.picture("only_failed")
     operator.submit()
     server.wait_for("reprocess_session", "Completed")
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}
     assert {e: session.exposure_product(e, "pick_particles").record() for e in others} == before
+
+
+def committed(store: SessionStore) -> dict[str, str]:
+    """Address -> fingerprint of what lies in the folder of a store itself, not of what it was made from."""
+    found = Path(store.url).rglob("commit.json")
+    return {
+        path.parent.relative_to(store.url).as_posix(): json.loads(path.read_text())["fingerprint"]
+        for path in found
+        if "versions" not in path.relative_to(store.url).parts
+    }
+
+
+def test_a_new_version_from_the_form_makes_what_depends_on_its_change_and_is_compared(
+    session, operator, server, deployments
+):
+    before, n_before = committed(session), len(server.runs("reprocess_session"))
+    operator.open(f"/deployments/deployment/{deployments['reprocess_session']}/run")
+    operator.sees("session_url", "changes (Optional)")
+    operator.fill("session_url", session.url)
+    operator.fill("version (Optional)", "blurred")
+    operator.fill("changes (Optional)", '{"sharpen_map.b_factor_angstrom2": 150.0}')
+    operator.picture("version")
+    operator.submit()
+    server.wait_for("reprocess_session", "Completed", n_before + 1)
+    version = SessionStore.open(session.version_location("blurred").url)
+    assert committed(session) == before
+    assert {address for address in committed(version) if not address.startswith("session/")} == {"maps/sharpened"}
+    costs = [sum(cost.cpu_seconds for cost in read_costs(store).values()) for store in (session, version)]
+    assert 0 < costs[1] < costs[0]
+    operator.open_artifact("apo42-versions")
+    operator.sees("sharpen_map.b_factor_angstrom2", "blurred", "150", "CPU seconds spent", f"{costs[1]:.1f}")
+    operator.picture("versions")
 
 
 def begun(folder: Path) -> list[str]:
@@ -269,7 +306,7 @@ def test_a_run_is_suspended_and_resumed_and_nothing_is_lost_or_done_twice(
     until(lambda: let_go(folder), "the suspended flow to let go of the session")
     in_time("suspend", clicked_at, record_property)
     operator.sees("Suspended", "Resume")
-    operator.picture("suspended")
+    operator.picture("suspended", height=560)
     at_suspension = begun(folder)
     assert len(at_suspension) < N_ITEMS
     (folder / "open").touch()
