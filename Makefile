@@ -27,7 +27,7 @@ test: setup  ## all tests that need nothing but the virtual environment
 
 test-sites: setup  ## PostgreSQL, Slurm, a real S3 server, the Prefect UI in a browser; installs them where it can
 	bash infra/test-servers.sh
-	$(BIN)/python -m pytest -m site
+	$(BIN)/python -m pytest -m site -rs
 
 torture: setup  ## files written badly, services that die: what was lost, what done twice; SHORT=1 for a few minutes
 	$(BIN)/python -m tests.torture $(if $(SHORT),--short)

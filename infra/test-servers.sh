@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Installs the servers that tests/infra starts (PostgreSQL, Slurm, Swift) and the browser of the UI tests, where apt-get
-# can. Safe to repeat, and never fails: what cannot be installed is said, and its tests skip.
+# Installs the servers that the tests start (PostgreSQL, Slurm, Swift, nginx) and the browser of the UI tests, where
+# apt-get can. Safe to repeat, and never fails: what cannot be installed is said, and its tests skip.
 set -u
 export DEBIAN_FRONTEND=noninteractive
-packages=(postgresql slurm-wlm munge swift-proxy swift-account swift-container swift-object memcached chromium)
+packages=(
+  postgresql slurm-wlm munge swift-proxy swift-account swift-container swift-object memcached
+  chromium chromium-driver nginx
+)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -22,9 +25,12 @@ policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
   printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod +x "$policy" && trap 'rm -f "$policy"' EXIT
 fi
-timeout 300 apt-get update -qq || echo "test servers: apt-get update failed; trying with the lists there are"
-for package in "${missing[@]}"; do
-  timeout 600 apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 \
+apt=(apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20)
+timeout 300 "${apt[@]}" update || echo "test servers: apt-get update failed; trying with the lists there are"
+timeout 600 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 \
+  && echo "test servers: ${missing[*]} installed" && exit 0
+for package in "${missing[@]}"; do  # one that cannot be had stops no other
+  timeout 300 "${apt[@]}" install -y --no-install-recommends "$package" >/dev/null 2>&1 \
     && echo "test servers: $package installed" || echo "test servers: $package cannot be installed; its tests skip"
 done
 exit 0

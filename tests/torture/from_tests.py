@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from tests.torture.site import Row
 
+_SECONDS_TO_END = 30.0
+"""After the report is there."""
 _WATCH = "tests/flows/test_watch_sessions.py"
 TESTS = {
     "tests/infra/test_swift.py::test_an_outage_is_waited_for_and_nothing_is_lost_or_done_twice": "the S3 store fails",
@@ -28,13 +31,24 @@ def rows(outage_seconds: float) -> list[Row]:
     """One row a test; a test asserts that nothing is lost or done twice, so a failed one counts as one of each."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        subprocess.run(
+        tests = subprocess.Popen(
             [sys.executable, "-m", "pytest", *TESTS, f"--junitxml={report}", "-p", "no:cacheprovider"],
             env={**os.environ, "VITRIFLOW_TEST_OUTAGE_SECONDS": str(outage_seconds)},
-            check=False,
         )
+        _wait_for(report, tests)
         cases = ElementTree.parse(report).getroot().iter("testcase")
         return [_row(case) for case in cases]
+
+
+def _wait_for(report: Path, tests: subprocess.Popen[bytes]) -> None:
+    """Until the tests have ended; Prefect's client may go on for half an hour to tell servers that were stopped."""
+    while not report.exists() and tests.poll() is None:
+        time.sleep(1.0)
+    try:
+        tests.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        tests.kill()
+        tests.wait()
 
 
 def _row(case: ElementTree.Element) -> Row:
