@@ -80,8 +80,8 @@ class DiagnoseGainParams(StageParams):
     enough_explained: float = Field(default=0.95, gt=0, le=1)
     """From here on the gain is not made anew."""
     most_exposures: int = Field(default=512, ge=2, le=4000)
-    """Nor from here on. In between it is made anew when the exposures have doubled, so that a live session corrects
-    the motion of no movie more than a few times."""
+    """Nor from here on. In between it is made anew when the exposures have doubled. A live session corrects each movie
+    with the gain of that moment, and those that came before the last one once more when it is finished."""
 
     @model_validator(mode="after")
     def _used_before_enough(self) -> DiagnoseGainParams:
@@ -572,11 +572,18 @@ def _words_without_gain(estimate: dict[str, float | int | bool]) -> tuple[str, s
         return "no gain", "no gain was given, and none is made"
     n, rms = int(estimate["n_exposures"]), float(estimate["pattern_percent"])
     if estimate["is_used"]:
+        n_earlier = int(estimate.get("n_earlier", 0))
+        earlier = (
+            f"; the motion of {n_earlier} exposures that came before it is corrected again when the session is finished"
+            if n_earlier
+            else ""
+        )
         state = "final" if estimate["is_frozen"] else "made anew when there are twice as many"
         return (
             "no gain: estimated",
             f"no gain was given: one was made from {int(estimate['n_exposures_used'])} exposures ({state}); of "
-            f"{n}, it takes away {100 * float(estimate['explained']):.0f} % of a fixed pattern of {rms:.1f} % RMS",
+            f"{n}, it takes away {100 * float(estimate['explained']):.0f} % of a fixed pattern of {rms:.1f} % RMS"
+            f"{earlier}",
         )
     if rms < 1.0:
         return (
@@ -685,7 +692,7 @@ def _bring_estimate_up_to_date(
         for _, result in run_items(_sum_part, parts, store.url, scratch, len(included), label="CPU", name=_STAGE):
             if isinstance(result, Exception):
                 raise result
-        merge = _Merge(scratch, [start for start, _ in parts], after, bool(included), params)
+        merge = _Merge(scratch, [start for start, _ in parts], after, len(included), params)
         for _, result in run_items(_merge_and_make, [merge], store.url, label="CPU", name=_STAGE):
             if isinstance(result, Exception):
                 raise result
@@ -747,8 +754,9 @@ class _Merge:
     parts: list[int]
     exposures: dict[str, str]
     """Exposure -> fingerprint of its sums, of all that are in it afterwards."""
-    is_continued: bool
-    """Whether the sums in the store are added to."""
+    n_before: int
+    """Exposures that the sums in the store have already, to which the parts are added; their motion may be corrected.
+    """
     params: DiagnoseGainParams
 
 
@@ -757,7 +765,7 @@ def _merge_and_make(merge: _Merge, session_url: str) -> None:
     store = SessionStore.open(session_url)
     params, product, estimate = merge.params, store.product(_SUMS), store.product(_ESTIMATE)
     made = estimate.record()
-    sums = _read_sums(product.read()) if merge.is_continued else None
+    sums = _read_sums(product.read()) if merge.n_before else None
     for start in merge.parts:
         reader = store.product(f"{merge.scratch}/part_{start:05d}").read()
         if reader.names:
@@ -769,6 +777,7 @@ def _merge_and_make(merge: _Merge, session_url: str) -> None:
     is_at_end = n >= params.most_exposures
     figures: dict[str, float | int | bool] = {"n_exposures": n, "explained": 0.0, "pattern_percent": 100.0}
     n_used = int(made.figures.get("n_exposures") or 0) if made is not None and made.state == "done" else 0
+    n_earlier = int(made.figures.get("n_earlier") or 0) if n_used and made is not None else 0
     is_frozen = is_at_end
     if int(sums.n_exposures.min()) > 0:
         found = estimate_gain(sums)
@@ -778,11 +787,11 @@ def _merge_and_make(merge: _Merge, session_url: str) -> None:
             "error_percent": round(100 * found.rms_error, 3), "n_defects": int(found.is_defect.sum()),
         }  # fmt: skip
         if found.explained >= params.least_explained and (n >= 2 * n_used or is_frozen):
-            n_used = n
+            n_used, n_earlier = n, merge.n_before
             with estimate.write(_STAGE, _VERSION, params, inputs) as attempt:
                 attempt.write("gain", found.gain.cpu().numpy())
                 attempt.write("is_defect", found.is_defect.to(torch.uint8).cpu().numpy())
-                attempt.figures = {**figures, "is_frozen": is_frozen}
+                attempt.figures = {**figures, "is_frozen": is_frozen, "n_earlier": n_earlier}
                 attempt.details = {
                     "shape": list(found.gain.shape),
                     "parts": [
@@ -792,7 +801,9 @@ def _merge_and_make(merge: _Merge, session_url: str) -> None:
                 }
     with product.write(_STAGE, _VERSION, params, inputs) as attempt:
         _write_sums(attempt, sums)
-        attempt.figures = {**figures, "is_used": n_used > 0, "n_exposures_used": n_used, "is_frozen": is_frozen}
+        attempt.figures = {
+            **figures, "is_used": n_used > 0, "n_exposures_used": n_used, "n_earlier": n_earlier, "is_frozen": is_frozen
+        }  # fmt: skip
         attempt.details = {"exposures": merge.exposures, "shape": list(sums.n_hot.shape)}
 
 

@@ -146,6 +146,9 @@ def test_a_gain_is_made_used_renewed_at_twice_the_movies_and_frozen(store, worke
     assert seen[-2:] == [20, 20] and record.figures["is_frozen"], seen
     assert seen == sorted(s or 0 for s in seen) or seen[0] is None
     assert found.kind == "no gain: estimated"
+    # frozen with 20, of which 10 had come before: they have the motion of an earlier gain until the end
+    assert record.figures["n_earlier"] == 10
+    assert "(final)" in found.verdict and "the motion of 10 exposures that came before it" in found.verdict
     gain, is_defect = product.read()["gain"], product.read()["is_defect"]
     bad = (detector.is_dead | detector.is_hot).numpy()
     assert (is_defect[bad] == 1).all() and is_defect[~bad].mean() < 1e-3
