@@ -17,14 +17,13 @@ from flows.exposure_stages import particle_finding, preprocessing, run_within
 from flows.process_session import check_failures, merge_batches
 from flows.recipe import Recipe
 from flows.renew import anything_due, renew
-from flows.session_recipe import recall_recipe
+from flows.session_recipe import recall_recipe, with_source
 from flows.sole_use import EXPOSURES, sole_use
 from tasks.check_quality import check_quality
 from tasks.diagnose_gain import diagnose_gain
 from tasks.import_session import import_session
 from tasks.orders import Orders
 from tasks.records.session import StageReport
-from tasks.records.source_folder import SourceFolder
 from tasks.report.live import LiveView
 from tasks.scan_folders import source_folder
 from tasks.stores.files.arrivals import Arrival, arrivals_version, waiting_arrivals
@@ -73,7 +72,7 @@ def process_live(
         GPUs, ``here`` does it when the wave has ended, ``never`` leaves them.
     """
     source = source_folder(SessionStore.open(session_url))
-    chosen = _with_source(recipe or recall_recipe(session_url), source)
+    chosen = with_source(recipe or recall_recipe(session_url), source)
     try:
         with sole_use(session_url, EXPOSURES) as (lease,):
             is_renewed = renewal == "deployment"
@@ -84,14 +83,6 @@ def process_live(
     if renewal == "here":
         reports += renew(session_url, chosen)
     return reports
-
-
-def _with_source(recipe: Recipe, source: SourceFolder) -> Recipe:
-    """What the recipe leaves open comes from the session's folder."""
-    found = {"gain": source.gain, "defects": source.defects, "metadata_folder": source.mirror}
-    given = recipe.import_session
-    missing = {name: place for name, place in found.items() if getattr(given, name) is None}
-    return recipe.model_copy(update={"import_session": given.model_copy(update=missing)})
 
 
 @task(name="follow_arrivals", cache_policy=NO_CACHE)

@@ -11,12 +11,13 @@ from pydantic import Field
 
 from flows.process_session import accounted, merge_batches, solve
 from flows.recipe import Recipe, changed_recipe
-from flows.session_recipe import recall_recipe, remember_recipe
+from flows.session_recipe import recall_recipe, remember_recipe, with_source
 from flows.sole_use import EXPOSURES, MAPS, sole_use
 from tasks.compare_versions import compare_versions
 from tasks.import_session import import_session
 from tasks.records.exposure import Exposure
 from tasks.records.session import StageReport
+from tasks.scan_folders import followed_folder
 from tasks.stores.ledger import Line, read_ledger
 from tasks.stores.session_store import SessionStore
 
@@ -63,7 +64,7 @@ def reprocess_session(
             chosen = [line for line in lines if line.state == "failed"] if only_failed else lines
             exposures = [line.exposure for line in chosen if _is_imported(line)]
             if _needs_import(chosen, store, recipe):
-                imported = import_session(store.url, source or source_of(store), recipe.import_session)
+                imported = import_again(store, source, recipe)
                 reports.append(imported)
                 exposures = sorted({*exposures, *imported.done} if only_failed else imported.available)
             # of those that failed before all may fail again
@@ -116,7 +117,19 @@ def _needs_import(chosen: list[Line], store: SessionStore, recipe: Recipe) -> bo
     return bool(store.parents) and recipe.import_session != recall_recipe(store.parents[0].url).import_session
 
 
-def source_of(store: SessionStore) -> str:
+def import_again(store: SessionStore, source: str, recipe: Recipe) -> StageReport:
+    """Import from the folder given, else from the one that the session follows, else from that of its files.
+
+    A session that follows a folder has its gain and defects from there, as its waves had them.
+    """
+    followed = followed_folder(store)
+    if followed is not None:
+        recipe = with_source(recipe, followed)
+    folder = source or (followed.folder if followed is not None else _folder_of_files(store))
+    return import_session(store.url, folder, recipe.import_session)
+
+
+def _folder_of_files(store: SessionStore) -> str:
     """The folder that holds the files of all exposures there are."""
     found = []
     for exposure_id in store.exposure_ids():

@@ -141,10 +141,16 @@ def open_session(stores: Location, folder: SessionFolder) -> SessionStore:
 
 def source_folder(store: SessionStore) -> SourceFolder:
     """Where the session's files were last seen."""
-    record = store.product(_SOURCE).record()
-    if record is None:
+    followed = followed_folder(store)
+    if followed is None:
         raise StoreError(f"store {store.url}: it follows no folder; process it with its folder given")
-    return SourceFolder.model_validate(record.details)
+    return followed
+
+
+def followed_folder(store: SessionStore) -> SourceFolder | None:
+    """The same; None for a session that was processed with its folder given."""
+    record = store.product(_SOURCE).record()
+    return None if record is None else SourceFolder.model_validate(record.details)
 
 
 def _is_same_session(store: SessionStore, known: Path, folder: SessionFolder) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.process_session import process_session
 from flows.recipe import changed_recipe
-from flows.reprocess_session import reprocess_session
+from flows.reprocess_session import import_again, reprocess_session
 from flows.session_recipe import recall_recipe
+from flows.sole_use import EXPOSURES, sole_use
 from tasks.records.session import StageParams, StageReport
+from tasks.records.source_folder import SourceFolder
 from tasks.simulate_session import simulate_session
 from tasks.stores import ledger
 from tasks.stores.session_store import SessionStore
@@ -81,6 +86,26 @@ def test_only_what_failed_is_tried_again(session):
     # its picks are those that its particles were cut out at before
     assert counts(reports) == {**of_one, "pick_particles": (1, 0), "extract_particles": (0, 1)} | whole_session
     assert ledger.read_ledger(session).counts() == {"done": 3, "failed": 0, "skipped": 0, "quarantined": 1}
+
+
+def test_a_followed_session_keeps_the_gain_of_its_folder_when_files_are_read_again(session, tmp_path):
+    """Its recipe names none: the gain lies in the folder, and a wave takes it from there."""
+    imported = session.exposure_product(session.exposure_ids()[0], "import_session").record()
+    movies = Path(imported.details["exposure"]["source"]).parents[1]  # whose own folder lies below
+    copy = tmp_path / "stores" / "movies.zarr"
+    shutil.copytree(session.url, copy)
+    with SessionStore.open(str(copy)).product("session/source").write("scan_folders", 1, StageParams(), {}) as attempt:
+        attempt.details = SourceFolder(
+            folder=str(movies), layout="plain", gain=str(movies / "gain.mrc"), defects=str(movies / "defects.txt")
+        ).model_dump()
+    store = SessionStore.open(str(copy))
+    before = store.product("session/gain").record()
+    recipe = recall_recipe(store.url)
+    bare = recipe.import_session.model_copy(update={"gain": None, "defects": None})
+    with sole_use(store.url, EXPOSURES):
+        report = import_again(store, "", recipe.model_copy(update={"import_session": bare}))
+    assert (len(report.kept), report.done) == (3, [])
+    assert store.product("session/gain").record() == before
 
 
 @pytest.mark.parametrize(
