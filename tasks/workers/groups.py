@@ -47,7 +47,7 @@ def run_group(
                 outcomes.results.append(function(item, *arguments))
         except StoreWriteError:
             raise
-        except Exception as error:  # the boundary of an item
+        except BaseException as error:  # the boundary of an item; Dask waits for ever where a library exits or panics
             outcomes.results.append(RuntimeError(f"{name} {item}: {type(error).__name__}: {error}"))
         finally:
             del _EXECUTING[key]

@@ -5,7 +5,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -323,21 +323,23 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing that the process does afterwards reaches the disk."""
 
 
-def killed_at(step: int, store: SessionStore) -> Callable[[str, tuple], None]:
+class Killer:
     """Raises from the write of this number on, counting commit records and entries of indices."""
-    n_written = 0
 
-    def watcher(event: str, arguments: tuple) -> None:
-        nonlocal n_written
-        if event not in ("os.rename", "os.remove") or not str(arguments[0]).startswith(store.url):
+    def __init__(self, step: int, store: SessionStore) -> None:
+        self._step, self._store_url = step, store.url
+        self._n_written = 0
+        self.has_killed = False
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if event not in ("os.rename", "os.remove") or not str(arguments[0]).startswith(self._store_url):
             return
         place = str(arguments[1] if event == "os.rename" else arguments[0])
-        if n_written >= step:
+        if self._n_written >= self._step:
+            self.has_killed = True
             raise Killed(place)
         if event == "os.rename" and ("commit.json" in place or "/ledger/" in place):
-            n_written += 1
-
-    return watcher
+            self._n_written += 1
 
 
 def test_an_import_that_is_killed_between_any_two_writes_is_finished_by_the_next(workers, tmp_path):
@@ -353,12 +355,9 @@ def test_an_import_that_is_killed_between_any_two_writes_is_finished_by_the_next
         movie(folder / "grows.tif", 3)
         movie(folder / "new.tif", 4)
         movie(folder / "sub" / "copy.tif", 4)
-        is_finished = True
-        try:
-            with watched(killed_at(step, store)):
-                run(store, folder)
-        except BaseException:
-            is_finished = False
+        killer = Killer(step, store)
+        with watched(killer), suppress(Killed):
+            run(store, folder)
         if step % 3 == 1:
             shutil.rmtree(f"{store.url}/ledger")
         report = run(store, folder)
@@ -370,7 +369,7 @@ def test_an_import_that_is_killed_between_any_two_writes_is_finished_by_the_next
             store.exposure_product(exposure_id, "import_session").verify()
         again = run(store, folder)
         assert (again.available, again.done, again.skipped) == (report.available, [], report.skipped), step
-        if is_finished:
+        if not killer.has_killed:
             last_states = states(store)
             break
     assert step > 8

@@ -143,6 +143,14 @@ def _record_call(item, folder):
     return item * item
 
 
+def _leave(item):
+    if item == 2:
+        sys.exit("a library that ends its process")
+    if item == 3:
+        raise BaseException("panic")  # as a library in Rust does
+    return item
+
+
 def _kill_worker_once(item, folder):
     seen = len(list(Path(folder).glob(f"{item}-*")))
     result = _record_call(item, folder)
@@ -158,6 +166,13 @@ def test_quick_items_go_in_groups_and_each_has_its_own_outcome(workers, tmp_path
     assert {item: result for item, result in found.items() if item != 13} == {i: i * i for i in range(200) if i != 13}
     assert "quick 13: ValueError: unlucky" in str(found[13])
     assert len(list(tmp_path.iterdir())) == 200
+
+
+def test_an_item_whose_library_exits_or_panics_fails_and_nobody_waits_for_it(workers):
+    found = dict(run_items(_leave, list(range(5)), label="CPU", name="rude"))
+    assert [result for item, result in found.items() if item not in (2, 3)] == [0, 1, 4]
+    assert str(found[2]) == "rude 2: SystemExit: a library that ends its process"
+    assert str(found[3]) == "rude 3: BaseException: panic"
 
 
 def test_of_a_group_whose_worker_is_killed_only_the_item_that_kills_it_fails(tmp_path):
