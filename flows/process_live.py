@@ -29,6 +29,7 @@ from tasks.scan_folders import source_folder
 from tasks.stores.files.arrivals import Arrival, arrivals_version, waiting_arrivals
 from tasks.stores.ledger import unfinished_exposures
 from tasks.stores.products.session_gain import read_gain_diagnosis
+from tasks.stores.record_memory import remembered_records
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import Lease, LeaseHeldError
 from tasks.stores.upkeep.costs import spending
@@ -178,4 +179,5 @@ def process_arrivals(session_url: str, source: str, files: Sequence[str], recipe
 def process_exposures(session_url: str, exposures: list[str], recipe: Recipe) -> list[StageReport]:
     """All that is done with single exposures, within the task run of the wave."""
     stages = ((diagnose_gain, recipe.diagnose_gain), *preprocessing(recipe), *particle_finding(recipe))
-    return list(run_within(stages, session_url, exposures))
+    with remembered_records():  # the lease of the wave keeps others from writing them
+        return list(run_within(stages, session_url, exposures))

@@ -48,6 +48,12 @@ SCHEDULER_ENVIRONMENT = {
 }
 """An item that kills its worker is tried twice, not four times; one whose label no worker has fails with words."""
 
+QUIET_ENVIRONMENT = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
+}
+"""Dask looks every 10 ms at what each thread of a worker does and wakes every 20 ms to see whether it is awake."""
+
 MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -71,7 +77,12 @@ def worker_environment(label: Literal["CPU", "GPU"], n_threads: int) -> dict[str
     """Environment of a Dask worker whose items each compute with ``n_threads`` threads."""
     # threads that wait for work sleep; spinning ones would take the cores from the other worker
     threading = {"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {**MALLOC_ENVIRONMENT, **threading, **({"CUDA_VISIBLE_DEVICES": ""} if label == "CPU" else {})}
+    return {
+        **QUIET_ENVIRONMENT,
+        **MALLOC_ENVIRONMENT,
+        **threading,
+        **({"CUDA_VISIBLE_DEVICES": ""} if label == "CPU" else {}),
+    }
 
 
 class ServiceError(RuntimeError):
@@ -230,7 +241,7 @@ def _start_dask(settings: Settings, processes: list[Process]) -> str:
     def scheduler(port: int) -> Launch:
         command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", settings.host, "--port", str(port)]
         command += ["--dashboard-address", f"{settings.host}:{free_port(settings.host, 8787)}"]
-        return command, {**SCHEDULER_ENVIRONMENT, **MALLOC_ENVIRONMENT}
+        return command, {**SCHEDULER_ENVIRONMENT, **QUIET_ENVIRONMENT, **MALLOC_ENVIRONMENT}
 
     port = start_on_port("dask-scheduler", scheduler, None, 8786, settings, processes)
     address = f"tcp://{settings.host}:{port}"

@@ -20,15 +20,15 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
+import zarr.abc.store
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.records.retention import Expiry
 from tasks.records.secrets import redacted
 from tasks.stores.layout import creation_options, spec_of
+from tasks.stores.record_memory import RecordMemory
 from tasks.stores.storage.location import Location, StoreError, StoreWriteError
-
-_EMPTY_GROUP = b'{"attributes": {}, "zarr_format": 3, "node_type": "group"}'
 
 Figure = float | int | str | bool | None
 State = Literal["done", "failed", "skipped", "quarantined"]
@@ -47,7 +47,7 @@ class Record(BaseModel):
     inputs: dict[str, str] = {}
     """Address of each product that was read -> its fingerprint then."""
     attempt: str | None = None
-    """Folder under ``attempts/`` to read; None unless done."""
+    """Folder under ``attempts/`` to read; None unless done, and of a product that is its record and no more."""
     n_files: int = 0
     n_bytes: int = 0
     digest: str = ""
@@ -103,7 +103,8 @@ class Attempt:
     def __init__(self, product: str, location: Location) -> None:
         self._product = product
         self._location = location
-        self._opened: zarr.Group | None = None
+        self._attributes: dict[str, Any] = {}
+        self._has_arrays = False
         self.figures: dict[str, Figure] = {}
         self.details: dict[str, Any] = {}
         self.cpu_seconds = 0.0
@@ -111,26 +112,34 @@ class Attempt:
         self.record: Record | None = None
         """The commit record, once the block has ended."""
 
-    @property
-    def _group(self) -> zarr.Group:
-        if self._opened is None:
-            self._opened = zarr.open_group(self._location.zarr_store(), mode="w", zarr_format=3)
-        return self._opened
+    @cached_property
+    def _store(self) -> zarr.abc.store.Store:
+        return self._location.zarr_store()
 
-    def close(self) -> None:
-        """Give a product without arrays its group; many have none, and Zarr's way to make one is ten times slower."""
-        if self._opened is None:
-            (self._location / "zarr.json").write_bytes(_EMPTY_GROUP, is_durable=False)
+    def close(self) -> dict[str, int]:
+        """Write the product's group; returns the bytes of every file of the attempt.
+
+        Without arrays and attributes it has no file. Zarr's own way to make a group takes ten times as long.
+        """
+        if not self._has_arrays and not self._attributes:
+            return {}
+        group = {"attributes": self._attributes, "zarr_format": 3, "node_type": "group"}
+        content = json.dumps(group).encode()
+        (self._location / "zarr.json").fill_bytes(content)
+        return self._location.file_sizes() if self._has_arrays else {"zarr.json": len(content)}
 
     def write(self, name: str, values: NDArray) -> None:
         """Write a whole array in one assignment; layout, codec and unit come from the layout table."""
         values = np.asarray(values)
         spec = spec_of(self._product, name)
-        array = self._group.create_array(
-            name,
+        self._has_arrays = True
+        array = zarr.create_array(
+            self._store,
+            name=name,
             shape=values.shape,
             dtype=values.dtype,
             fill_value=0,
+            zarr_format=3,
             config={"write_empty_chunks": True},
             **creation_options(spec, name, values.shape, str(values.dtype)),
         )
@@ -139,7 +148,7 @@ class Attempt:
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Add JSON attributes to the product's group."""
-        self._group.attrs.update(dict(attributes))
+        self._attributes |= attributes
 
 
 class Reader:
@@ -192,8 +201,15 @@ class Product:
     In a version of a session, what the version does not have is read from its parents; writing never touches them.
     """
 
-    def __init__(self, root: Location, address: str, parents: Sequence[Location] = ()) -> None:
+    def __init__(
+        self,
+        root: Location,
+        address: str,
+        parents: Sequence[Location] = (),
+        memory: RecordMemory[Record] | None = None,
+    ) -> None:
         self.address = address
+        self._memory = memory
         self._location = Location(f"{root.url}/{address}")
         self._parents = tuple(Location(f"{parent.url}/{address}") for parent in parents)
 
@@ -203,17 +219,28 @@ class Product:
 
     def record(self) -> Record | None:
         """The commit record, None where the stage has not run here."""
+        known = None if self._memory is None else self._memory.recall(self._location.url)
+        return self._read_record() if known is None else known
+
+    def remember(self, record: Record) -> None:
+        """Take note of a record that a worker has just written."""
+        if self._memory is not None:
+            self._memory.remember(self._location.url, record)
+
+    def _read_record(self) -> Record | None:
         for location in (self._location, *self._parents):
             content = (location / "commit.json").read_bytes()
             if content is None:
                 continue
             try:
-                return Record.model_validate_json(content)
+                record = Record.model_validate_json(content)
             except ValidationError as error:
                 raise StoreError(
                     f"product {location.url}: its commit record cannot be read ({error.error_count()} errors); "
                     "remove commit.json to have the stage run again"
                 ) from error
+            self.remember(record)
+            return record
         return None
 
     @property
@@ -235,6 +262,8 @@ class Product:
                 f"{record.expired.at[:10]} by the retention policy ({record.expired.rule}); to have it back, run "
                 f"`vitriflow restore` for it, then process the session again{_SOURCE_HINT.get(record.stage, '')}"
             )
+        if record is not None and record.state == "done" and record.attempt is None:
+            return Reader(record, zarr.group({}))
         if record is None or record.attempt is None:
             found = "nothing" if record is None else f"state {record.state!r} ({record.reason})"
             raise StoreError(
@@ -282,8 +311,7 @@ class Product:
             started = time.thread_time()
             attempt = Attempt(self.address, location)
             yield attempt
-            attempt.close()
-            n_files, n_bytes, digest = _digest(location.file_sizes())
+            n_files, n_bytes, digest = _digest(attempt.close())
         except OSError as error:
             location.remove()
             raise StoreWriteError(
@@ -297,7 +325,7 @@ class Product:
             Record(
                 state="done", stage=stage, stage_version=stage_version,
                 fingerprint=fingerprint(stage, stage_version, params, inputs),
-                params=params.model_dump(mode="json"), inputs=dict(inputs), attempt=name,
+                params=params.model_dump(mode="json"), inputs=dict(inputs), attempt=name if n_files else None,
                 n_files=n_files, n_bytes=n_bytes, digest=digest, figures=attempt.figures,
                 details=attempt.details, cpu_seconds=round(attempt.cpu_seconds + time.thread_time() - started, 3),
             )
@@ -319,7 +347,7 @@ class Product:
 
     def amend(self, details: Mapping[str, Any], figures: Mapping[str, Figure] | None = None) -> Record:
         """Add details and figures to the record; its state, its attempt and its fingerprint stay."""
-        record = self.record()
+        record = self._read_record()
         if record is None:
             raise StoreError(f"product {self._location.url}: has no record to add to; run its stage first")
         changed = {"details": {**record.details, **details}, "figures": {**record.figures, **(figures or {})}}
@@ -327,11 +355,12 @@ class Product:
 
     def put_expiry(self, expiry: Expiry) -> None:
         """Leave the record of a done product, which from now on names no files and says where they went."""
-        record = self.record()
+        record = self._read_record()
         if record is None or record.state != "done":
             raise StoreError(f"product {self._location.url}: is not done, so it cannot expire; look at its record")
         changed = record.model_copy(update={"attempt": None, "expired": expiry})
         self._record_location.write_bytes(changed.model_dump_json(indent=1).encode())
+        self.remember(changed)
 
     def _put(self, record: Record) -> Record:
         stamped = record.model_copy(
@@ -341,6 +370,7 @@ class Product:
             }
         )
         self._record_location.write_bytes(stamped.model_dump_json(indent=1).encode())
+        self.remember(stamped)
         return stamped
 
     def attempts(self) -> list[str]:

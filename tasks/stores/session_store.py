@@ -13,8 +13,9 @@ import zarr
 from pydantic import ValidationError
 
 from tasks.records.session import Session
-from tasks.stores.commit import Product, software_version
+from tasks.stores.commit import Product, Record, software_version
 from tasks.stores.layout import LAYOUT_VERSION
+from tasks.stores.record_memory import RecordMemory, current_memory
 from tasks.stores.segments import Segments
 from tasks.stores.storage.location import Location, StoreError, StoreWriteError
 from tasks.stores.storage.ownership import Ownership, claim
@@ -29,11 +30,22 @@ class SessionStore:
     A version of a session is a store of its own that lies over its parent's: what it does not have is the parent's.
     """
 
-    def __init__(self, location: Location, session: Session, parents: tuple[Location, ...] = ()) -> None:
+    def __init__(
+        self,
+        location: Location,
+        session: Session,
+        parents: tuple[Location, ...] = (),
+        memory: RecordMemory[Record] | None = None,
+    ) -> None:
         self.location = location
+        self._memory = memory
         self.session = session
         self.parents = parents
         """Of a version: the store that it was made from, then that one's parent, and so on."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """What travels to a worker knows nothing of what was remembered here."""
+        return {**self.__dict__, "_memory": None}
 
     @property
     def url(self) -> str:
@@ -91,7 +103,10 @@ class SessionStore:
 
     @classmethod
     def open(cls, url: str) -> SessionStore:
-        """Open an existing store; raises StoreError where there is none, or one with a newer layout."""
+        """Open an existing store; raises StoreError where there is none, or one with a newer layout.
+
+        Inside a block of `tasks.stores.record_memory.remembered_records` it remembers what that block knows.
+        """
         location = Location.of(url)
         content = (location / "zarr.json").read_bytes()
         if content is None:
@@ -113,13 +128,15 @@ class SessionStore:
             )
         parent = header.get("parent")
         if parent is None:
-            return cls(location, session)
+            return cls(location, session, memory=current_memory())
         beside = cls.open(f"{location.url.rsplit('/', 1)[0]}/{parent}")
-        return cls(location, session, (beside.location, *beside.parents))
+        return cls(location, session, (beside.location, *beside.parents), current_memory())
 
     def product(self, address: str) -> Product:
         """The product at an address of the layout, for instance ``exposures/<id>/correct_motion``."""
-        return Product(self.location, address, self.parents)
+        # what belongs to the session as a whole is written by items of its stages, too, on their workers
+        memory = self._memory if address.startswith("exposures/") else None
+        return Product(self.location, address, self.parents, memory)
 
     def exposure_product(self, exposure_id: str, stage: str) -> Product:
         return self.product(f"exposures/{exposure_id}/{stage}")

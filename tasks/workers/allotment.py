@@ -6,11 +6,14 @@ import ctypes
 import ctypes.util
 import gc
 import math
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -19,6 +22,9 @@ _SPARE: ContextVar[float] = ContextVar("spare memory of an item", default=math.i
 _KEPT: dict[str, OrderedDict[Hashable, Any]] = {}
 """Of this worker: stage -> its values, the last used one last."""
 _LOCK = threading.Lock()
+_resident_bytes_then = 0.0
+"""Of this worker, when it last gave back what it could."""
+_HARDLY_BYTES = 30_000_000
 
 
 @contextmanager
@@ -57,12 +63,31 @@ def kept(stage: str, key: Hashable, make: Callable[[], Value], n_kept: int) -> V
 
 
 def forget_other_stages(stage: str) -> None:
-    """Give back what this worker keeps of other stages, and what its allocator kept of freed arrays."""
+    """Give back what this worker keeps of other stages, and what its allocator kept of freed arrays.
+
+    Looking through all objects takes a tenth of a second, so it is left out where the process has hardly grown since.
+    """
+    global _resident_bytes_then
     with _LOCK:
-        for other in [name for name in _KEPT if name != stage]:
+        others = [name for name in _KEPT if name != stage]
+        for other in others:
             del _KEPT[other]
+    if not others and _resident_bytes() < _resident_bytes_then + _HARDLY_BYTES:
+        return
     gc.collect()
-    library = ctypes.util.find_library("c")
-    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+    trim = _trim()
     if trim is not None:  # glibc only
         trim(0)
+    _resident_bytes_then = _resident_bytes()
+
+
+@lru_cache(maxsize=1)
+def _trim() -> Callable[[int], int] | None:
+    library = ctypes.util.find_library("c")
+    return getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+
+
+def _resident_bytes() -> float:
+    """Infinite where the system does not tell."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * resource.getpagesize() if status.exists() else math.inf

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import distributed
@@ -24,29 +25,49 @@ WANTED = "vitriflow-wanted"
 """Topic of the scheduler's events under which a stage without a worker tells its label; `flows.slurm` listens."""
 
 _SECONDS_BETWEEN_REMINDERS = 30.0
+_SECONDS_BETWEEN_COUNTS = 1.0
 
 
 class NoWorkerError(RuntimeError):
     """No Dask worker carries the label that a stage needs."""
 
 
+class _Slots:
+    """Slots of the workers that there are, by label."""
+
+    def __init__(self) -> None:
+        self._found: Counter[str] = Counter()
+        self._counted_at = -math.inf
+
+    def count(self, client: Client, label: Label) -> int:
+        """As counted a moment ago: the stages of a small batch follow each other faster than workers come and go."""
+        if time.monotonic() - self._counted_at > _SECONDS_BETWEEN_COUNTS:
+            self._found.clear()
+            for worker in workers_of(client).values():
+                self._found.update({name: int(n) for name, n in worker["resources"].items()})
+            self._counted_at = time.monotonic()
+        return self._found[label]
+
+
 @dataclass(frozen=True)
 class Connection:
-    """Whose items are run, and how long they wait for a worker that is not there."""
+    """Whose items are run, how long they wait for a worker that is not there, and what was seen of both so far."""
 
     owners: tuple[str, ...] = ()
     """The parts of a session that are worked on; items of one of them that an earlier flow left behind are waited for.
     """
     patience_seconds: float = 0.0
+    slots: _Slots = field(default_factory=_Slots)
+    seconds_per_item: dict[str, float] = field(default_factory=dict)
+    """Stage -> how long its items took last, from which follows how many make a group."""
 
 
-_NOBODY = Connection()
-_connection: ContextVar[Connection] = ContextVar("connection")
+_connection: ContextVar[Connection | None] = ContextVar("connection", default=None)
 
 
-def owners_of_items() -> tuple[str, ...]:
-    """The parts of a session that the connection works on; none where there is no connection of ours."""
-    return _connection.get(_NOBODY).owners
+def current_connection() -> Connection:
+    """That of the innermost block; one that knows nothing where there is no connection of ours."""
+    return _connection.get() or Connection()
 
 
 @contextmanager
@@ -99,8 +120,11 @@ def require_workers(label: Label) -> Client:
         client = distributed.default_client()
     except ValueError as error:
         raise NoWorkerError("no Dask cluster is connected; start one with `vitriflow up`") from error
+    connection = current_connection()
+    if connection.slots.count(client, label):
+        return client
     started = time.monotonic()
-    patience = _connection.get(_NOBODY).patience_seconds
+    patience = connection.patience_seconds
     told_at = -math.inf
     while True:
         workers = workers_of(client).values()

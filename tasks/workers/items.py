@@ -16,8 +16,8 @@ from prefect.exceptions import Pause
 from tasks.orders import Orders
 from tasks.progress import progress
 from tasks.stores.storage.location import StoreWriteError
-from tasks.workers.connection import Label, owners_of_items, require_workers
-from tasks.workers.groups import Outcomes, run_group
+from tasks.workers.connection import Label, current_connection, require_workers
+from tasks.workers.groups import SECONDS_PER_GROUP, Outcomes, run_group
 from tasks.workers.room import Share, share_now
 
 Item = TypeVar("Item")
@@ -26,9 +26,9 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 """After which a stage looks whether the operator has orders, also when no item ends."""
 _SECONDS_BETWEEN_COUNTS = 5.0
 """After which the slots of the workers are counted anew."""
-_SECONDS_PER_GROUP = 0.25
-"""Items that take less are handed to workers in groups: a future costs 4 ms of the scheduler's and the flow's time."""
-_LARGEST_GROUP = 16
+_SHORTEST_GROUP_SECONDS = 0.05
+_LARGEST_GROUP = 64
+_FASTEST_ITEM_SECONDS = 1e-4
 _SECONDS_TO_FINISH = 8.0
 """For items that are being worked on when the flow run is suspended."""
 
@@ -54,7 +54,7 @@ def run_items(
     committed by its worker when it is done.
     """
     client = require_workers(label)
-    owners = owners_of_items()
+    connection = current_connection()
     orders = Orders()
     share_of_now = _counted_anew(client, label)
     waiting = list(reversed(items))
@@ -62,19 +62,17 @@ def run_items(
     is_last_chance = False
     running: dict[Future, list[Item]] = {}
     finished: SimpleQueue[Future] = SimpleQueue()
-    seconds_per_item = math.inf
+    seconds_per_item = connection.seconds_per_item.get(name, math.inf)
 
     def submit() -> None:
         """A group of items; those whose worker was killed before are run one at a time, with nothing beside them."""
         nonlocal is_last_chance
         is_last_chance = not waiting
         if waiting:
-            n_items = (
-                1
-                if window
-                else int(min(_SECONDS_PER_GROUP / seconds_per_item, len(waiting) / 2 * share_of_now().n_at_once))
-            )
-            group = [waiting.pop() for _ in range(min(len(waiting), max(1, min(n_items, _LARGEST_GROUP))))]
+            fewest, most = _SHORTEST_GROUP_SECONDS / seconds_per_item, SECONDS_PER_GROUP / seconds_per_item
+            even = len(waiting) / (2 * share_of_now().n_at_once)
+            n_items = 1 if window else int(min(most, max(fewest, even), _LARGEST_GROUP))
+            group = [waiting.pop() for _ in range(min(len(waiting), max(1, n_items)))]
         else:
             group = [suspects.pop()]
         share = share_of_now()
@@ -82,7 +80,7 @@ def run_items(
             run_group,
             function,
             name,
-            owners,
+            connection.owners,
             group,
             *arguments,
             spare_bytes=share.spare_bytes,
@@ -117,7 +115,9 @@ def run_items(
                     suspects += group  # Dask blames all that the worker had, and one of them may have killed it
                 else:
                     if isinstance(outcomes, Outcomes):
-                        seconds_per_item = outcomes.seconds / len(group)
+                        waiting += reversed(group[len(outcomes.results) :])
+                        seconds_per_item = max(outcomes.seconds / len(outcomes.results), _FASTEST_ITEM_SECONDS)
+                        connection.seconds_per_item[name] = seconds_per_item
                     for item, result in zip(group, _results_of(outcomes, name, group)):
                         yield item, result
                         step()

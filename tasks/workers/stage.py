@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from functools import cached_property
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from tasks.formats import FormatError
 from tasks.records.forecast import Need
@@ -15,6 +16,7 @@ from tasks.records.secrets import redacted
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, ExpiredProductError, Record, fingerprint
 from tasks.stores.ledger import STAGES, write_index
+from tasks.stores.record_memory import current_memory, remembered_records
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError, StoreWriteError
 from tasks.workers.connection import Label, require_workers
@@ -59,7 +61,8 @@ def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], para
     An item that raises gets a record with its reason and stops nobody else; a store that cannot be written, or a
     missing worker, stops the stage.
     """
-    store = SessionStore.open(session_url)
+    with nullcontext() if current_memory() else remembered_records():
+        store = SessionStore.open(session_url)
     report = StageReport(stage=stage.name)
     todo: list[str] = []
     outcomes: dict[str, Record] = {}
@@ -79,23 +82,23 @@ def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], para
         client = require_workers(stage.label)
         need = stage.needs(store, todo, params) if stage.needs else None
         room = fitting(store, stage.label, need, report) if need else nullcontext()
+        made: dict[str, Record] = {}
         with room, stage_usage(client, stage.label, report):
             for item, result in run_items(
-                _make_product, todo, session_url, stage, params, label=stage.label, name=stage.name
+                _make_product, todo, _StoreOfGroup(session_url), stage, params, label=stage.label, name=stage.name
             ):
                 if isinstance(result, StoreWriteError):
                     raise result
                 if isinstance(result, Exception):  # the worker died with the item: nobody else could record it
-                    _record_failure(store, stage, item, params, "failed", str(result))
-                elif result is not None:
-                    report.failed[item] = result
+                    made[item] = _record_failure(store, stage, item, params, "failed", str(result))
+                elif isinstance(result, _NotMade):
+                    report.failed[item], made[item] = result
+                else:
+                    made[item] = result
+        _check_same_store(store, stage, todo[-1])
         for item in todo:
-            record = store.product(stage.address_of(item)).record()
-            if record is None:
-                raise StoreError(
-                    f"{stage.name} left no record for {item}; check that workers and flow see the same store"
-                )
-            outcomes[item] = record
+            record = outcomes[item] = made[item]
+            store.product(stage.address_of(item)).remember(record)
             if item in report.failed:  # what it is made from expired; the product made earlier stays
                 continue
             if record.state == "done":
@@ -113,37 +116,63 @@ def run_stage(session_url: str, stage: Stage[Params], items: Sequence[str], para
     return report
 
 
-def _make_product(item: str, session_url: str, stage: Stage[Params], params: Params) -> str | None:
-    """One item on its worker: write its product, or a record that says why there is none.
+def _check_same_store(store: SessionStore, stage: Stage[Params], item: str) -> None:
+    """Raise StoreError where an item's record, which a worker has just written, is not seen here."""
+    if SessionStore(store.location, store.session, store.parents).product(stage.address_of(item)).record() is None:
+        raise StoreError(f"{stage.name} left no record for {item}; check that workers and flow see the same store")
 
-    Returns why not where that cannot be recorded: an earlier product is there, and what it was made from expired.
-    """
-    store = SessionStore.open(session_url)
+
+class _StoreOfGroup:
+    """A session's store as it travels to a worker, where a group of items opens it once."""
+
+    def __init__(self, session_url: str) -> None:
+        self._url = session_url
+
+    def __reduce__(self) -> tuple[type[_StoreOfGroup], tuple[str]]:
+        return _StoreOfGroup, (self._url,)
+
+    @cached_property
+    def opened(self) -> SessionStore:
+        with remembered_records():
+            return SessionStore.open(self._url)
+
+
+class _NotMade(NamedTuple):
+    """An item whose product stays as it was made earlier: what it would be made from now expired."""
+
+    reason: str
+    record: Record
+
+
+def _make_product(item: str, group: _StoreOfGroup, stage: Stage[Params], params: Params) -> Record | _NotMade:
+    """One item on its worker: write its product, or a record that says why there is none."""
+    store = group.opened
     inputs = store.fingerprints(stage.inputs(store, item))
+    expected = fingerprint(stage.name, stage.version, params, inputs)
     product = store.product(stage.address_of(item))
-    if product.is_current(fingerprint(stage.name, stage.version, params, inputs)):
-        return None  # a worker that was killed with this item in its group had made it
+    record = product.record()
+    if record is not None and record.is_current(expected):
+        return record  # a worker that was killed with this item in its group had made it
     try:
         with product.write(stage.name, stage.version, params, inputs) as attempt:
             stage.compute(store, item, params, attempt)
+        assert attempt.record is not None
+        return attempt.record
     except StoreWriteError:
         raise
     except ExpiredProductError as error:
-        record = product.record()
         if record is None:
-            _record_failure(store, stage, item, params, "failed", str(error))
-        elif record.fingerprint != fingerprint(stage.name, stage.version, params, inputs):
-            return str(error)
+            return _record_failure(store, stage, item, params, "failed", str(error))
+        return record if record.fingerprint == expected else _NotMade(str(error), record)
     except SkipItem as reason:
-        _record_failure(store, stage, item, params, "skipped", str(reason))
+        return _record_failure(store, stage, item, params, "skipped", str(reason))
     except FormatError as error:
-        _record_failure(store, stage, item, params, "quarantined", str(error))
+        return _record_failure(store, stage, item, params, "quarantined", str(error))
     except (ValueError, StoreError) as error:  # bad values say themselves what is wrong
-        _record_failure(store, stage, item, params, "failed", str(error))
+        return _record_failure(store, stage, item, params, "failed", str(error))
     except Exception as error:  # the boundary of an item: its reason goes into the ledger
         logger.error("%s %s: %s", stage.name, item, redacted(traceback.format_exc()))
-        _record_failure(store, stage, item, params, "failed", f"{type(error).__name__}: {error}")
-    return None
+        return _record_failure(store, stage, item, params, "failed", f"{type(error).__name__}: {error}")
 
 
 def _record_failure(
@@ -153,6 +182,6 @@ def _record_failure(
     params: Params,
     state: Literal["failed", "skipped", "quarantined"],
     reason: str,
-) -> None:
+) -> Record:
     inputs = store.fingerprints(stage.inputs(store, item))
-    store.product(stage.address_of(item)).put_outcome(state, reason, stage.name, stage.version, params, inputs)
+    return store.product(stage.address_of(item)).put_outcome(state, reason, stage.name, stage.version, params, inputs)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from flows.declarations import DEPLOYMENTS
-from flows.services import CLIENT_ENVIRONMENT, POOLS, SCHEDULER_ENVIRONMENT, worker_environment
+from flows.services import CLIENT_ENVIRONMENT, POOLS, QUIET_ENVIRONMENT, SCHEDULER_ENVIRONMENT, worker_environment
 from flows.settings import Settings
 from flows.slurm import SlurmSettings
 
@@ -139,7 +139,7 @@ def test_both_labels_are_served(way):
 
 @pytest.mark.parametrize("scheduler", those_that_run("dask", "scheduler"))
 def test_a_scheduler_listens_where_flows_and_workers_look(scheduler):
-    expected = SCHEDULER_ENVIRONMENT
+    expected = {**SCHEDULER_ENVIRONMENT, **QUIET_ENVIRONMENT}
     assert {name: scheduler.environment.get(name) for name in expected} == expected
     port = scheduler.option("port")
     way = scheduler.where.split(":")[0]

@@ -16,6 +16,7 @@ from tasks.records.exposure import Exposure
 from tasks.records.particle_identity import half_sets
 from tasks.records.session import StageParams
 from tasks.refine_map import RefineMapParams
+from tasks.stores.commit import Record
 from tasks.stores.products.map_store import describe
 from tasks.stores.products.outline import exposures_outline, particles_outline
 from tasks.stores.products.particle_store import read_particles
@@ -23,7 +24,7 @@ from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
 from tasks.workers.allotment import allotted, forget_other_stages
 from tasks.workers.blocks import _make_block
-from tasks.workers.stage import _make_product
+from tasks.workers.stage import _make_product, _StoreOfGroup
 from tests.truth.extracted_session import write_extracted
 from tests.truth.gaussian_particles import imaged
 from tests.truth.peak_memory import peak_memory_bytes
@@ -49,7 +50,8 @@ def write_movie(store: SessionStore, shape: tuple[int, int], n_frames: int, pixe
 
 
 def correct(url: str) -> None:
-    assert _make_product("e", url, motion_stage._STAGE, MOTION) is None
+    made = _make_product("e", _StoreOfGroup(url), motion_stage._STAGE, MOTION)
+    assert isinstance(made, Record) and made.state == "done"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
 def test_what_a_flow_left_behind_is_waited_for_and_not_computed_twice(store):
     with LocalCluster(n_workers=1, processes=False, resources={"CPU": 1}, dashboard_address=":0") as cluster:
         with Client(cluster.scheduler_address, set_as_default=False) as ended:
-            arguments = (stage_runs._make_product, "import_session", ("s",), ["a"], store.url, SLOW, ScaleParams())
+            group = stage_runs._StoreOfGroup(store.url)
+            arguments = (stage_runs._make_product, "import_session", ("s",), ["a"], group, SLOW, ScaleParams())
             orphan = ended.submit(groups.run_group, *arguments)
             while not any(ended.run(groups.executing, ("s",)).values()):
                 time.sleep(0.01)
@@ -185,3 +186,16 @@ def test_of_a_group_whose_worker_is_killed_only_the_item_that_kills_it_fails(tmp
     assert {item for item, result in found.items() if result != item * item} == {13, 41}
     assert "ran out of memory" in str(found[41])
     assert len(list(tmp_path.glob("40-*"))) >= 2
+
+
+def _wait_from_the_twentieth_on(item):
+    time.sleep(0.0 if item < 20 else 0.3)
+    return item
+
+
+def test_items_that_turn_out_slow_are_left_to_other_groups_and_all_are_done_once(workers):
+    """Twenty quick items let the stage hand out large groups; those that follow take 0.3 s each."""
+    part = groups.run_group(_wait_from_the_twentieth_on, "slowing", (), list(range(18, 30)))
+    assert part.results == [18, 19, 20, 21]
+    found = list(run_items(_wait_from_the_twentieth_on, list(range(26)), label="CPU", name="slowing"))
+    assert sorted(found) == [(i, i) for i in range(26)]

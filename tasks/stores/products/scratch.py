@@ -52,7 +52,7 @@ class Scratch(Generic[Params]):
     def record(self, name: str) -> Record | None:
         """The record of a scratch product that is done, else None."""
         record = self._product(name).record()
-        is_there = record is not None and record.attempt is not None and record.is_current(self.fingerprint)
+        is_there = record is not None and record.expired is None and record.is_current(self.fingerprint)
         return record if is_there else None
 
     def write(self, name: str) -> AbstractContextManager[Attempt]:

@@ -8,7 +8,6 @@ while is waited for (`tasks.stores.storage.s3`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from typing import Any
 import zarr.abc.store
 from zarr.storage import FsspecStore
 
-from tasks.records.secrets import HIDDEN, SecretError, redacted, refuse_secrets
+from tasks.records.secrets import HIDDEN, SecretError, find_secrets, redacted, refuse_secrets
 from tasks.stores.storage.credentials import block_name, credentials_of
 from tasks.stores.storage.ownership import FolderStore, follow_folder, make_folders, refusal
 from tasks.stores.storage.s3 import Patience, PatientS3, StoreRefusedError, StoreSilentError, patience_seconds
@@ -60,7 +59,8 @@ class Location:
     @classmethod
     def of(cls, url: str | Path) -> Location:
         text = str(url)
-        refuse_secrets(text, f"store {redacted(text)}")
+        if any(find_secrets(text)):  # the words cost more than the look
+            refuse_secrets(text, f"store {redacted(text)}")
         if text.startswith("s3://"):
             if re.search("[:@]", text.removeprefix("s3://").split("/")[0]):
                 raise SecretError(
@@ -91,17 +91,18 @@ class Location:
         """Content of the file here, None where there is none."""
         try:
             if self.is_local:
-                return Path(self.url).read_bytes()
+                with open(self.url, "rb", buffering=0) as file:
+                    return file.readall()
             return _s3().cat_file(self.url, max_concurrency=1)  # whole, without asking for its size first
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _unreadable(self.url, error) from error
 
-    def write_bytes(self, content: bytes, is_durable: bool = True) -> None:
+    def write_bytes(self, content: bytes) -> None:
         """Put a whole file here in one step: readers see the old content or the new, never a part.
 
-        A durable one outlives a loss of power; what a later commit record vouches for needs not be.
+        It outlives a loss of power.
         """
         try:
             if self.is_local:
@@ -111,14 +112,26 @@ class Location:
                 try:
                     with open(partial, "wb") as file:
                         file.write(content)
-                        if is_durable:
-                            file.flush()
-                            os.fsync(file.fileno())
-                        follow_folder(partial, path.parent)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    follow_folder(partial, path.parent)
                     partial.replace(path)
-                finally:
-                    with contextlib.suppress(FileNotFoundError):
-                        partial.unlink()
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
+            else:
+                _s3().pipe_file(self.url, content)
+        except OSError as error:
+            raise _unwritable(self.url, error) from error
+
+    def fill_bytes(self, content: bytes) -> None:
+        """Write a file that nobody looks for before a later commit record vouches for it."""
+        try:
+            if self.is_local:
+                path = Path(self.url)
+                make_folders(path.parent)
+                path.write_bytes(content)
+                follow_folder(path, path.parent)
             else:
                 _s3().pipe_file(self.url, content)
         except OSError as error:
@@ -145,12 +158,8 @@ class Location:
     def file_sizes(self) -> dict[str, int]:
         """Relative path -> bytes of every file below, partial ones left out."""
         if self.is_local:
-            root = Path(self.url)
-            return {
-                str(p.relative_to(root)): p.stat().st_size
-                for p in root.rglob("*")
-                if p.is_file() and not p.name.endswith(".partial")
-            }
+            found_files = _files_below(self.url, "")
+            return {name: status.n_bytes for name, status in found_files if not name.endswith(".partial")}
         fs = _s3()
         fs.invalidate_cache()
         prefix = self.url.removeprefix("s3://") + "/"

@@ -32,7 +32,7 @@ class View:
         """Whether no stage has a reason to make it again: it is there, or may be missed, and its inputs are as then."""
         if product.is_wanted or product.state == "failed":
             return False
-        is_there = product.state != "done" or product.expiry is not None or product.attempt in self.attempts
+        is_there = product.state != "done" or product.attempt is None or product.attempt in self.attempts
         return is_there and all(self._is_same(*one) for one in product.inputs.items())
 
     def _is_same(self, address: str, fingerprint: str) -> bool:

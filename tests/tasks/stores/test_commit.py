@@ -56,6 +56,25 @@ def test_a_failed_rewrite_leaves_the_old_product(store):
     assert store.product(ADDRESS).read()["power_spectrum"].sum() == 9
 
 
+def test_a_product_of_figures_alone_is_its_record_and_has_no_file(store):
+    product = store.product("exposures/a/curate_exposures")
+    with product.write("curate_exposures", 1, SomeParams(), {}) as attempt:
+        attempt.figures["is_accepted"] = True
+    record = product.record()
+    assert (record.state, record.attempt, record.n_files) == ("done", None, 0)
+    assert product.attempts() == []
+    assert (product.read().names, product.read().attributes) == ([], {})
+    product.verify()
+
+
+def test_attributes_alone_read_back(store):
+    with store.product(ADDRESS).write("s", 1, SomeParams(), {}) as attempt:
+        attempt.set_attributes({"a": [1, 2]})
+        attempt.set_attributes({"b": None})
+    assert store.product(ADDRESS).read().attributes == {"a": [1, 2], "b": None}
+    store.product(ADDRESS).verify()
+
+
 def test_a_lost_chunk_is_found_by_verify(store):
     write(store, np.ones((3, 3), np.float32))
     record = store.product(ADDRESS).record()
