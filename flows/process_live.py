@@ -140,7 +140,7 @@ def _batches_as_they_come(
             tried |= set(batch)
             files = [arrival.path for arrival in batch]
             yield process_arrivals(session_url, source, files, recipe)
-            view.update()
+            view.update(len(batch))
             last_arrival = time.monotonic()
             if last_arrival - looked_around_at > SECONDS_BETWEEN_LOOKS_AROUND:
                 looked_around_at = last_arrival
@@ -148,6 +148,7 @@ def _batches_as_they_come(
                 if is_renewed and anything_due(session_url, recipe):
                     start_once(RENEWAL, session_url)
         elif time.monotonic() - last_arrival >= idle_seconds or time.monotonic() - started > max_seconds:
+            view.finish()
             return
         else:
             time.sleep(min(_SECONDS_BETWEEN_LOOKS, idle_seconds))

@@ -60,7 +60,7 @@ def solve(session_url: str, exposure_ids: Sequence[str], recipe: Recipe, reports
     reports.append(diagnose_gain(session_url, list(exposure_ids), recipe.diagnose_gain))
     for batch in batches(exposure_ids, recipe.batch_size):
         reports += preprocess(session_url, batch, recipe)
-        view.update()
+        view.update(len(batch))
         check_failures(reports, recipe.max_failed_fraction)
     reports += find_particles(session_url, list(exposure_ids), recipe)
     reports += reconstruct(session_url, recipe)

@@ -16,13 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_UPDATES = 3.0
+_SECONDS_UNTIL_SHOWN = 60.0
+_LATER = 1.5
+"""Each update of the artifact comes so many times later than the one before, counted from the start: the server keeps
+4 kB of each in its log of events, for a week."""
 
 
 @contextmanager
 def progress(name: str, n_total: int) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each of ``n_total`` items."""
-    artifact = _start_artifact(name)
+    """Gives a function to call after each of ``n_total`` items.
+
+    A stage that ends within a minute has no artifact; the session's page shows how far it is.
+    """
+    is_in_run = _is_in_run()
     bar = Progress(
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -32,24 +38,28 @@ def progress(name: str, n_total: int) -> Iterator[Callable[[], None]]:
     )
     with bar:
         row = bar.add_task(name, total=n_total)
-        n_done, last_update = 0, time.monotonic()
+        n_done, started, next_update = 0, time.monotonic(), _SECONDS_UNTIL_SHOWN
+        artifact: UUID | None = None
 
         def advance() -> None:
-            nonlocal n_done, last_update
+            nonlocal n_done, artifact, next_update
             n_done += 1
             bar.advance(row)
-            if artifact is not None and (
-                n_done == n_total or time.monotonic() - last_update > _SECONDS_BETWEEN_UPDATES
-            ):
-                update_progress_artifact(artifact, 100.0 * n_done / n_total)
-                last_update = time.monotonic()
+            seconds, percent = time.monotonic() - started, 100.0 * n_done / n_total
+            if artifact is not None and (n_done == n_total or seconds > next_update):
+                update_progress_artifact(artifact, percent)
+            elif is_in_run and artifact is None and seconds > next_update and n_done < n_total:
+                artifact = create_progress_artifact(percent, key=None, description=name)  # type: ignore[assignment]
+            else:
+                return
+            next_update = _LATER * seconds
 
         yield advance
 
 
-def _start_artifact(name: str) -> UUID | None:
+def _is_in_run() -> bool:
     try:
         get_run_context()
     except MissingContextError:
-        return None
-    return create_progress_artifact(0.0, key=None, description=name)  # type: ignore[return-value]
+        return False
+    return True

@@ -25,25 +25,46 @@ _COLOURS = 12
 _DPI = 75
 _SHARE_OF_TIME = 0.02
 """That showing a session may take of the time it runs."""
+_FEWEST_NEW = 20
+"""Exposures from which on the page is renewed; fewer wait for `_LONGEST_WAIT_SECONDS`, or for the end."""
+_LONGEST_WAIT_SECONDS = 600.0
 
 
 class LiveView:
     """The session's pages in the Prefect UI, renewed after batches but never so often that it costs more than 2 %.
 
     The server keeps what it is sent in its log of events, too, for a week. So the page, some kilobytes, is renewed
-    each time, the table and the picture when the session has trebled.
+    every 20 exposures, the table and the picture when the session has trebled.
     """
 
     def __init__(self, session_url: str, web_folder: str | None = None) -> None:
         self._url, self._web_folder = session_url, web_folder
         self._next_at = 0.0
+        self._shown_at = -_LONGEST_WAIT_SECONDS
+        self._n_new = 0
         self._n_pictured = 0
 
-    def update(self) -> None:
-        """Show the session as it is now, unless it was shown a moment ago."""
+    def update(self, n_new: int) -> None:
+        """Show the session as it is now, unless it was shown a moment ago.
+
+        Parameters
+        ----------
+        n_new
+            Exposures that were worked on since the last call.
+        """
+        self._n_new += n_new
+        now = time.monotonic()
+        is_much_new = self._n_new >= _FEWEST_NEW or now - self._shown_at >= _LONGEST_WAIT_SECONDS
+        if is_much_new and now >= self._next_at:
+            self._show()
+
+    def finish(self) -> None:
+        """Show the session as it is when nobody works on it any more."""
+        if self._n_new:
+            self._show()
+
+    def _show(self) -> None:
         started = time.monotonic()
-        if started < self._next_at:
-            return
         store = SessionStore.open(self._url)
         contents = Contents(store, read_ledger(store), web_folder=self._web_folder)
         show_page(contents)
@@ -52,8 +73,9 @@ class LiveView:
             show_problems(contents)
             show_course(contents)
             self._n_pictured = n
-        took = time.monotonic() - started
-        self._next_at = time.monotonic() + took / _SHARE_OF_TIME
+        self._n_new = 0
+        self._shown_at = time.monotonic()
+        self._next_at = self._shown_at + (self._shown_at - started) / _SHARE_OF_TIME
 
 
 def show_page(contents: Contents) -> None:
