@@ -101,7 +101,7 @@ def watch_sessions(
             if time.monotonic() + poll_seconds > end:
                 return arrived
             time.sleep(_SHORTEST_PAUSE_SECONDS)  # a file that grows makes an event with every block
-            woken.wait(max(0.0, poll_seconds - _SHORTEST_PAUSE_SECONDS))
+            woken.wait(max(0.0, min(poll_seconds, watcher.seconds_until_due()) - _SHORTEST_PAUSE_SECONDS))
             woken.clear()
 
 
@@ -120,6 +120,8 @@ class _Waves:
         self._not_before: dict[str, float] = {}
         self._may_wait: dict[str, bool] = {}
         """Session -> whether files waited when it was last looked at."""
+        self._coming: dict[str, set[str]] = {}
+        """Session -> files that were still being written when it was last looked at."""
 
     def look_after(self, session: ScannedSession) -> None:
         """Start what is due for a session; a failure is logged, stops no other session and is tried again later."""
@@ -135,9 +137,14 @@ class _Waves:
             self._not_before[url] = time.monotonic() + _SECONDS_AFTER_A_FAILURE
 
     def start_if_due(self, session: ScannedSession) -> None:
-        """Start a wave where files wait and no wave is there, or about to be there, to take them."""
+        """Start a wave where files wait and no wave is there, or about to be there, to take them.
+
+        The run of a deployment takes longer to begin than most movies take to be written, so it is started when the
+        first of them appears.
+        """
         url = session.store_url
-        if not session.n_new and not self._may_wait.get(url, True):
+        is_coming = self._processing == "deployment" and self._is_coming(session)
+        if not session.n_new and not is_coming and not self._may_wait.get(url, True):
             return
         store = SessionStore.open(url)
         self._may_wait[url] = True
@@ -145,7 +152,7 @@ class _Waves:
             return
         n_waiting = len(waiting_arrivals(store)) + len(unfinished_exposures(store))
         self._may_wait[url] = n_waiting > 0
-        if not n_waiting:
+        if not n_waiting and not is_coming:
             return
         if store.product(RECIPE_ADDRESS).record() is None:
             remember_recipe(url, read_recipe(self._recipe, self._changes))
@@ -153,6 +160,12 @@ class _Waves:
             process_live(url, idle_seconds=0, renewal="here")
         else:
             start_once(WAVE, url)
+
+    def _is_coming(self, session: ScannedSession) -> bool:
+        """Whether a file is being written that was not there at the last look; one that stays broken counts once."""
+        before = self._coming.get(session.store_url, set())
+        self._coming[session.store_url] = set(session.waiting)
+        return not before.issuperset(session.waiting)
 
     def finish_if_ended(self, session: ScannedSession) -> None:
         """Bring a session up to date once nothing has come for long."""

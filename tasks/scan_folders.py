@@ -8,6 +8,7 @@ it runs every few seconds for months, and a task run costs 20 kB of the server's
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -99,6 +100,16 @@ class FolderWatch:
                 found += self._scan_root(Path(root))
                 self._not_before[root] = time.monotonic() + _REST_PER_SCAN * (time.monotonic() - started)
         return found
+
+    def seconds_until_due(self) -> float:
+        """How long until a file that nobody writes to any more has stood still for long enough; infinite for none."""
+        now = time.monotonic()
+        due = (
+            since + self._params.still_seconds - now
+            for session in self._sessions.values()
+            for since in session.still_since()
+        )
+        return min((seconds for seconds in due if seconds > 0), default=math.inf)
 
     def _scan_root(self, root: Path) -> list[ScannedSession]:
         try:
@@ -228,6 +239,10 @@ class _FollowedSession:
         self._seen = {path: seen for path, seen in self._seen.items() if path in result.waiting}
         result.last_arrival = self._last_arrival
         return result
+
+    def still_since(self) -> list[float]:
+        """Monotonic times from which on the whole files that wait have not changed."""
+        return [seen.since for seen in self._seen.values() if seen.container is not None and seen.container.is_whole]
 
     def _update(self, path: str, size: int, mtime_ns: int, now: float) -> _Seen:
         seen = self._seen.get(path)

@@ -1,5 +1,6 @@
 """A file arrives when nobody writes to it any more, once, wherever it lies."""
 
+import math
 import time
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def test_where_no_number_is_known_two_scans_have_to_find_it_unchanged(tmp_path, 
     (session,) = scan(watch, microscope.parent)
     assert session.n_new == 1
     assert scan(watch, microscope.parent)[0].n_new == 0
+
+
+def test_the_next_look_is_due_when_a_whole_file_has_stood_still(tmp_path, microscope):
+    watch = watch_of(tmp_path, PATIENT.model_copy(update={"still_seconds": 30.0}))
+    assert watch.seconds_until_due() == math.inf
+    scan(watch, microscope.parent)
+    assert 20 < watch.seconds_until_due() < 30
+    watch = watch_of(tmp_path, PATIENT.model_copy(update={"expected_frames": 5}))
+    scan(watch, microscope.parent)
+    assert watch.seconds_until_due() == math.inf
 
 
 def test_a_movie_that_grows_in_bursts_waits_for_the_frames_that_the_others_have(tmp_path, microscope):
