@@ -32,7 +32,7 @@ test-sites: setup  ## PostgreSQL, Slurm, a real S3 server, the Prefect UI in a b
 torture: setup  ## files written badly, services that die: what was lost, what done twice; SHORT=1 for a few minutes
 	$(BIN)/python -m tests.torture $(if $(SHORT),--short)
 
-bench: setup  ## accuracy, CPU-seconds and peak memory of every stage, printed and written to bench/
+bench: setup  ## accuracy and cost of every stage, and how the machinery keeps up; printed and written to bench/
 	$(BIN)/python -m tests.benchmarks.session
 
 lint: setup

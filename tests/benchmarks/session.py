@@ -1,4 +1,4 @@
-"""`make bench`: a simulated session of an unused seed and, where its folder is, real apoferritin.
+"""`make bench`: the machinery, a simulated session of an unused seed and, where its folder is, real apoferritin.
 
 Prints accuracy, CPU-seconds and peak memory together, and writes them to ``bench/``.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from flows.process_session import process_session
 from flows.recipe import read_recipe
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
-from tests.benchmarks import apoferritin
+from tests.benchmarks import apoferritin, operation
 
 SEED = 20261
 """Of the session that is reported; nothing was tuned on it."""
@@ -34,26 +35,30 @@ REAL_DATA = Path(os.environ.get("VITRIFLOW_REAL_DATA", Path(__file__).parents[3]
 def main(
     folder: Annotated[Path, typer.Option(help="Folder for sessions and tables.")] = Path("bench"),
     seed: Annotated[int, typer.Option(help="Of the simulated session.")] = SEED,
-    only: Annotated[str, typer.Option(help="simulated, real or both.")] = "both",
+    only: Annotated[str, typer.Option(help="simulated, real, operation or all.")] = "all",
 ) -> None:
-    """Run the benchmark of whole sessions."""
+    """Run the benchmark of whole sessions and of the machinery."""
     root = folder.resolve()
     root.mkdir(parents=True, exist_ok=True)
     tables = [_machine()]
-    with running_services():
-        if only in ("simulated", "both"):
+    if only in ("operation", "all"):
+        figures = operation.measure()
+        tables += ["## Operation", accuracy(figures)]
+        (root / "operation.json").write_text(json.dumps([c.model_dump() for c in figures], indent=1))
+    with running_services() if only != "operation" else nullcontext():
+        if only in ("simulated", "all"):
             inputs = demo_inputs(root / "simulated", seed)
             shutil.rmtree(inputs[1], ignore_errors=True)
             result = demonstrate(*inputs)
             tables += ["## Simulated session", accuracy(result.comparisons), resources(result.reports)]
             (root / "simulated.json").write_text(result.model_dump_json(indent=1))
-        if only in ("real", "both") and REAL_DATA.is_dir():
+        if only in ("real", "all") and REAL_DATA.is_dir():
             shutil.rmtree(root / "apoferritin.zarr", ignore_errors=True)
             reports = process_apoferritin(str(root / "apoferritin.zarr"), REAL_DATA)
             found = apoferritin.compare(str(root / "apoferritin.zarr"), REAL_DATA)
             tables += ["## Real session: apoferritin, EMPIAR-10146", accuracy(found), resources(reports)]
             (root / "real.json").write_text(json.dumps([c.model_dump() for c in found], indent=1))
-        elif only != "simulated":
+        elif only in ("real", "all"):
             tables.append(f"(no real data at {REAL_DATA}; set VITRIFLOW_REAL_DATA)")
     text = "\n\n".join(tables) + "\n"
     (root / "bench.md").write_text(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tasks.stores.session_store import SessionStore
@@ -45,6 +46,12 @@ def claim(store: SessionStore, content: str, path: str, exposure_id: str, at_ns:
     name = f"{content}.{time.time_ns() if at_ns is None else at_ns:016x}.{_digest(path)}.{exposure_id}"
     (store.location / _CONTENTS / content[:2] / name).write_bytes(b"")
     return claims_of(store, content)
+
+
+def all_claims(store: SessionStore) -> Iterator[Claim]:
+    """Every claim of a session, a version's parents' too."""
+    for prefix in store.names(_CONTENTS):
+        yield from (_parsed(name) for name in store.names(f"{_CONTENTS}/{prefix}"))
 
 
 def are_lost(store: SessionStore) -> bool:
