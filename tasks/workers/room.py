@@ -33,6 +33,12 @@ PROCESS_BYTES = 450_000_000
 _USABLE_SHARE = 0.9
 """Of a worker's limit; its nanny kills it at 95 %."""
 
+_SECONDS_WORTH_TELLING = 30.0
+"""Waves of a few exposures would fill the server's database with words of what takes a moment."""
+
+Worker = Mapping[str, Any]
+"""What the scheduler says of one."""
+
 _DEVICE_BYTES: dict[str, float] = {}
 """Id of a worker -> memory of its accelerator, infinite where it has none."""
 
@@ -62,23 +68,27 @@ _foreseen: ContextVar[tuple[Need, Share] | None] = ContextVar("what was foreseen
 def fitting(store: SessionStore, label: Label, need: Need, report: StageReport) -> Iterator[None]:
     """Items run inside the block fit their workers and the disk; raises DoesNotFitError at once where they cannot."""
     client = require_workers(label)
-    share = share_of(client, label, need)
+    workers = _labelled(client, label)
+    share = _share_on(client, workers, label, need)
     shortage = missing_room(store.location.url, to_be_written_bytes=need.disk_bytes)
     if shortage is not None:
         raise DoesNotFitError(
             f"{need.stage}: needs {_gb(need.disk_bytes)} GB on the disk of {shortage.path} for {need.told_from}, "
             f"{_gb(shortage.free_bytes)} GB are free; make room, or `vitriflow sweep` what expired"
         )
-    addresses = [address for address, worker in workers_of(client).items() if worker["resources"].get(label, 0) >= 1]
-    client.run(forget_other_stages, need.stage, workers=addresses, on_error="ignore")
+    crowded = [a for a, worker in workers.items() if _is_crowded(worker, share.n_at_once, need)]
+    if crowded:
+        client.run(forget_other_stages, need.stage, workers=crowded, on_error="ignore")
     cost = read_costs(store).get(need.stage)
     seconds = need.cpu_seconds * (cost.ratio if cost else 1.0)
+    duration = seconds / min(share.n_at_once, max(1, need.n_items))
     cut = need.least_memory_bytes + share.spare_bytes < need.memory_bytes
-    logger.info(
+    logger.log(
+        logging.INFO if cut or duration >= _SECONDS_WORTH_TELLING else logging.DEBUG,
         "%s: %s; %s GB an item%s, %d at a time, %s GB on disk, about %s (%.0f CPU-s)",
         need.stage, need.told_from, _gb(min(need.memory_bytes, need.least_memory_bytes + share.spare_bytes)),
         f" cut into smaller pieces from {_gb(need.memory_bytes)} GB" if cut else "", share.n_at_once,
-        _gb(need.disk_bytes), duration_words(seconds / min(share.n_at_once, max(1, need.n_items))), seconds,
+        _gb(need.disk_bytes), duration_words(duration), seconds,
     )  # fmt: skip
     report.foreseen_cpu_seconds += need.cpu_seconds
     report.foreseen_memory_bytes = max(report.foreseen_memory_bytes, PROCESS_BYTES + need.memory_bytes)
@@ -104,7 +114,14 @@ def share_now(client: Client, label: Label) -> Share:
 
 def share_of(client: Client, label: Label, need: Need) -> Share:
     """How items with a need share the connected workers with ``label``; raises DoesNotFitError."""
-    workers = {a: w for a, w in workers_of(client).items() if w["resources"].get(label, 0) >= 1}
+    return _share_on(client, _labelled(client, label), label, need)
+
+
+def _labelled(client: Client, label: Label) -> dict[str, Worker]:
+    return {a: worker for a, worker in workers_of(client).items() if worker["resources"].get(label, 0) >= 1}
+
+
+def _share_on(client: Client, workers: Mapping[str, Worker], label: Label, need: Need) -> Share:
     rooms = {address: _room_bytes(client, address, worker) for address, worker in workers.items()}
     slots = {address: _n_slots(worker, label) for address, worker in workers.items()}
     return share_among(rooms, slots, label, need)
@@ -128,11 +145,24 @@ def share_among(rooms: Mapping[str, float], slots: Mapping[str, int], label: str
     return Share(each - least, n_slots, sum(running.values()), tuple(large) if len(large) < len(rooms) else None)
 
 
-def _n_slots(worker: Mapping[str, Any], label: Label) -> int:
+def _is_crowded(worker: Worker, n_at_once: int, need: Need) -> bool:
+    """Whether items might not fit beside what the worker kept of other stages, by its last beat, a second ago.
+
+    Giving it back takes half a CPU-second, more than many small batches take. Accelerators do not tell how full they
+    are.
+    """
+    resident = float(worker.get("metrics", {}).get("memory", math.inf))
+    usable = _USABLE_SHARE * float(worker["memory_limit"] or math.inf)
+    n_beside = min(n_at_once, int(worker["nthreads"]), max(1, need.n_items))
+    is_on_accelerator = _DEVICE_BYTES.get(str(worker["id"]), math.inf) < math.inf
+    return is_on_accelerator or resident + n_beside * need.memory_bytes > usable
+
+
+def _n_slots(worker: Worker, label: Label) -> int:
     return max(1, min(int(worker["resources"][label]), int(worker["nthreads"])))
 
 
-def _room_bytes(client: Client, address: str, worker: Mapping[str, Any]) -> float:
+def _room_bytes(client: Client, address: str, worker: Worker) -> float:
     """What a worker has for its items: of its memory, and of its accelerator's where it has one."""
     name = str(worker["id"])
     if name not in _DEVICE_BYTES:

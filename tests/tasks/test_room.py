@@ -91,6 +91,21 @@ def test_an_item_knows_on_its_worker_what_it_may_take_and_the_stage_says_what_it
     assert report.foreseen_cpu_seconds == 120
 
 
+@pytest.mark.parametrize(("memory_gb", "n_made"), [(0.1, 1), (9, 2)])
+def test_what_a_worker_keeps_of_other_stages_is_given_back_where_the_room_is_needed(store, memory_gb, n_made):
+    made = []
+    forget_other_stages("none")
+    cluster = LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, resources={"GPU": 1}, dashboard_address=":0",
+        memory_limit="10GB", silence_logs=False,
+    )  # fmt: skip
+    with cluster, Client(cluster, set_as_default=True):
+        kept("refine_map", "block", lambda: made.append(1), n_kept=2)
+        with fitting(store, "GPU", need(memory_gb, least_gb=0.1), StageReport(stage="correct_motion")):
+            kept("refine_map", "block", lambda: made.append(1), n_kept=2)
+    assert len(made) == n_made
+
+
 def test_time_is_told_from_what_this_session_took(store, workers, caplog):
     caplog.set_level(logging.INFO, logger="tasks.workers.room")
     add_costs(store, [StageReport(stage="correct_motion", done=["a"], cpu_seconds=300, foreseen_cpu_seconds=100)])
