@@ -22,25 +22,38 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, model_validator
 
 from kernels import fourier
-from kernels.maps.ab_initio import FirstMap, Step, centred, improved, on_box, random_start, steps
+from kernels.maps.ab_initio import (
+    FirstMap,
+    Step,
+    centred,
+    improved,
+    improvement_memory_bytes,
+    on_box,
+    random_start,
+    steps,
+)
 from kernels.maps.alignment import align_map
 from kernels.masks import soft_sphere
 from kernels.particles.expectation import Disc, disc, shell_means, shift_ramps
+from kernels.rotations import symmetry_group
 from tasks.progress import progress
 from tasks.records.density_map import DensityMap
+from tasks.records.forecast import Need, Outline
 from tasks.records.particle_identity import sample_of, share_left
 from tasks.records.particles import ParticleSet
 from tasks.records.point_group import PointGroup
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import describe
-from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.observations import Geometry, read_coefficients, reading_memory_bytes, stack_geometry
+from tasks.stores.products.outline import particles_outline
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
 from tasks.workers.blocks import run_blocks
 from tasks.workers.connection import require_workers
 from tasks.workers.device import device
+from tasks.workers.room import fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
@@ -105,6 +118,7 @@ def build_initial_map(session_url: str, params: BuildInitialMapParams) -> StageR
             "look at the picks and at which classes were kept"
         )
     with (
+        fitting(store, "GPU", need(particles_outline(store, particles), params), report),
         stage_usage(require_workers("GPU"), "GPU", report),
         progress(_STAGE, params.n_restarts + 1) as advance,
     ):
@@ -120,6 +134,31 @@ def build_initial_map(session_url: str, params: BuildInitialMapParams) -> StageR
     report.done.append(_OUTPUT)
     logger.info("build_initial_map: restart %d of %d; %.1f CPU-s", best, params.n_restarts, report.cpu_seconds)
     return report
+
+
+def need(about: Outline, params: BuildInitialMapParams) -> Need:
+    """What a first map needs in the last iteration of the best restart, when orientations are finest."""
+    field, order = about.field_angstrom, len(symmetry_group(params.symmetry))
+    n_used = min(about.n_particles, params.n_particles)
+    finest = min(params.resolution_angstrom, params.restart_resolution_angstrom)
+    diameter = params.diameter_angstrom or 0.8 * field
+    last = steps(2, about.box, field, diameter, finest, finest, params.shift_radius_angstrom / field * about.box)[-1]
+    n_coefficients = math.pi / 2 * min(field / finest, about.box / 2) ** 2
+    # one iteration's images are a part of all of them, cut out at its sampling
+    images = int(40 * n_used * n_coefficients)
+    memory = images + max(improvement_memory_bytes(last, order), reading_memory_bytes(about.densest, about.box))
+    n_orientations = 8 * math.pi**2 / order / last.spacing_rad**3
+    n_iterations = 0.5 * params.n_restarts * params.n_iterations + params.n_final_iterations
+    return Need(
+        stage=_STAGE,
+        n_items=params.n_restarts + 1,
+        memory_bytes=memory,
+        least_memory_bytes=memory,
+        disk_bytes=8 * about.box**3 + params.n_restarts * 4 * about.box**3,
+        cpu_seconds=1 + 1.2e-9 * n_iterations * n_used * n_orientations * n_coefficients,
+        told_from=f"{n_used} of {about.particles_words}, {n_orientations:.0f} orientations",
+        remedy="raise `build_initial_map.resolution_angstrom`",
+    )
 
 
 def _is_still_good(store: SessionStore, particles: ParticleSet, params: BuildInitialMapParams) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import fields
-from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -38,19 +37,24 @@ from kernels.particles.classification import (
     updated,
     with_empty_classes_split,
 )
-from kernels.particles.expectation import Disc, disc
+from kernels.particles.expectation import Disc, disc, expectation_memory_bytes
 from tasks.progress import progress
+from tasks.records.forecast import Need, Outline
 from tasks.records.particle_identity import sample_of, share_left
+from tasks.records.particles import ParticleSet
 from tasks.records.renewal import Renewal
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record, fingerprint
-from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.observations import Geometry, read_coefficients, reading_memory_bytes, stack_geometry
+from tasks.stores.products.outline import particles_outline
 from tasks.stores.products.particle_store import read_particles, write_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
+from tasks.workers.allotment import kept, n_pieces
 from tasks.workers.blocks import run_blocks
 from tasks.workers.connection import require_workers
 from tasks.workers.device import device
+from tasks.workers.room import fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
@@ -91,7 +95,7 @@ class Classify2dParams(StageParams):
     batch_size: int = Field(default=20_000, ge=100)
     """Particles per iteration before the last three, which see all."""
     block_size: int = Field(default=2_000, ge=10)
-    """Particles per item; a block needs about 20 kB of memory per particle."""
+    """Particles per item; a worker keeps eight blocks where it has room, one where not."""
     seed: int = 0
 
     @field_validator("keep")
@@ -118,13 +122,43 @@ def classify_2d(session_url: str, params: Classify2dParams) -> StageReport:
         report.kept.extend([_CLASSES, _SELECTED])
         return report
     run = _Run(store, params)
-    with stage_usage(require_workers("GPU"), "GPU", report):
+    foreseen = fitting(store, "GPU", need(particles_outline(store, run.particles), params), report)
+    with foreseen, stage_usage(require_workers("GPU"), "GPU", report):
         run.classify()
     run.write_classes()
     n_kept = run.write_selection()
     report.done.extend([_CLASSES, _SELECTED])
     logger.info("classify_2d: %d of %d particles kept; %.1f CPU-s", n_kept, run.n_particles, report.cpu_seconds)
     return report
+
+
+def need(about: Outline, params: Classify2dParams) -> Need:
+    """What classification needs at its finest: every class at every angle, one block, and the stack it is read from."""
+    geometry = Geometry(about.box, about.particle_pixel_size_angstrom)
+    n = _side(geometry, params)
+    radius, n_coefficients = geometry.field_angstrom / params.resolution_angstrom, _n_coefficients(geometry, params)
+    n_classes = max(1, min(params.n_classes, about.n_particles // _SMALLEST_CLASS))
+    n_references = n_classes * search_of_iteration(
+        params.n_iterations, params.n_iterations, geometry.field_angstrom,
+        params.diameter_angstrom or 0.8 * geometry.field_angstrom, params.first_resolution_angstrom,
+        params.resolution_angstrom, params.shift_radius_angstrom * n / geometry.field_angstrom,
+    ).n_rotations  # fmt: skip
+    n_blocks = max(1, math.ceil(about.n_particles / params.block_size))
+    block = 12 * math.ceil(about.n_particles / n_blocks) * n_coefficients
+    work = expectation_memory_bytes(n_references, n_coefficients) + 35 * n_references * n**2
+    least = block + max(work, reading_memory_bytes(about.densest, about.box)) + 200 * about.n_particles
+    n_seen = min(about.n_particles, params.batch_size) * params.n_iterations / 25
+    n_shifts = math.pi * (params.shift_radius_angstrom * n / geometry.field_angstrom) ** 2 + 1
+    return Need(
+        stage=_STAGE,
+        n_items=n_blocks,
+        memory_bytes=least + (min(_CACHED_BLOCKS, n_blocks) - 1) * block,
+        least_memory_bytes=least,
+        disk_bytes=n_blocks * (n_classes + 1) * 6 * n**2 + about.n_particles * 200,
+        cpu_seconds=2 + 8e-10 * n_seen * n_references * math.pi / 2 * radius**2 * n_shifts,
+        told_from=f"{about.particles_words}, {n_classes} classes",
+        remedy="lower `classify_2d.n_classes` or `classify_2d.block_size`, or raise `classify_2d.resolution_angstrom`",
+    )
 
 
 class _Run:
@@ -372,10 +406,19 @@ def _block_of(iteration: int, block: Block) -> str:
 
 
 def _disc(geometry: Geometry, params: Classify2dParams) -> Disc:
+    return disc(_side(geometry, params), geometry.field_angstrom / params.resolution_angstrom)
+
+
+def _side(geometry: Geometry, params: Classify2dParams) -> int:
     """Averages have 2.5 pixels per finest detail, or the sampling of the images where that is coarser."""
     field = geometry.field_angstrom
-    n = min(fourier.fast_size(math.ceil(2.5 * field / params.resolution_angstrom)), geometry.box)
-    return disc(n, field / params.resolution_angstrom)
+    return min(fourier.fast_size(math.ceil(2.5 * field / params.resolution_angstrom)), geometry.box)
+
+
+def _n_coefficients(geometry: Geometry, params: Classify2dParams) -> int:
+    """About as many as `_disc` has."""
+    radius = min(geometry.field_angstrom / params.resolution_angstrom, (_side(geometry, params) - 1) // 2)
+    return math.ceil(math.pi / 2 * radius**2)
 
 
 def _mask(geometry: Geometry, params: Classify2dParams, n: int) -> torch.Tensor:
@@ -445,12 +488,19 @@ def _on_device(classes: Classes) -> Classes:
     )
 
 
-@lru_cache(maxsize=_CACHED_BLOCKS)
 def _block_coefficients(
     block: Block, scratch: Scratch[Classify2dParams]
 ) -> tuple[Geometry, torch.Tensor, torch.Tensor]:
     """Images and CTFs of a block; a worker keeps the last few blocks, so that iterations read them once."""
     particles = read_particles(scratch.store.product(_INPUT).read()).select(np.arange(*block))
+    geometry = stack_geometry(scratch.store, particles.select(np.arange(1)))
+    n_kept = n_pieces(12 * len(particles) * _n_coefficients(geometry, scratch.params), _CACHED_BLOCKS)
+    return kept(_STAGE, (block, scratch), lambda: _read_block(particles, scratch), n_kept)
+
+
+def _read_block(
+    particles: ParticleSet, scratch: Scratch[Classify2dParams]
+) -> tuple[Geometry, torch.Tensor, torch.Tensor]:
     geometry = stack_geometry(scratch.store, particles)
     coefficients = _disc(geometry, scratch.params)
     images, transfer = read_coefficients(scratch.store, particles, geometry, coefficients, device())

@@ -25,7 +25,7 @@ from tasks.records.forecast import Need, Outline
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.products.exposure_store import exposure
-from tasks.stores.products.outline import exposures_outline
+from tasks.stores.products.outline import movies_outline
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
 from tasks.workers.allotment import spare_memory_bytes
@@ -137,7 +137,7 @@ def need(about: Outline, params: CorrectMotionParams) -> Need:
 
 
 def _needs(store: SessionStore, exposure_ids: Sequence[str], params: CorrectMotionParams) -> Need:
-    return need(exposures_outline(store, exposure_ids), params)
+    return need(movies_outline(store, exposure_ids), params)
 
 
 _STAGE = Stage("correct_motion", 2, "CPU", _compute, _inputs, needs=_needs)

@@ -42,10 +42,12 @@ from kernels.movies.gain_evidence import (
 from kernels.movies.pattern_watch import ExposureSummary, Finding, Watch, summarise
 from tasks.formats import FormatError
 from tasks.formats.exposure_file import FileParams, open_exposure
+from tasks.records.forecast import Need, Outline
 from tasks.records.gain import GainAlarm, GainDiagnosis, GainRow
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader, Record, fingerprint
 from tasks.stores.products.exposure_store import exposure
+from tasks.stores.products.outline import is_imported, movies_outline
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
 from tasks.workers.connection import require_workers
@@ -99,8 +101,8 @@ def diagnose_gain(session_url: str, exposure_ids: list[str], params: DiagnoseGai
 
     Exposures that their import set aside, as their gain does not fit, are read from their files: give them too.
     Exposures are taken in the order given, which is to be that of acquisition: an alarm names the first exposure that
-    shows a change. Memory of an item: 15 times one frame as float32 for the sums of an exposure (27 with a gain),
-    80 bytes a pixel for the making of a gain, whatever the number of exposures.
+    shows a change. Memory: see `need` for the sums of an exposure, 80 bytes a pixel for the making of a gain, whatever
+    the number of exposures.
     """
     store = SessionStore.open(session_url)
     gain = _given_gain(store)
@@ -224,7 +226,29 @@ def _compute(store: SessionStore, exposure_id: str, params: _NoParams, attempt: 
     _write_summary(attempt, summary, shape)
 
 
-_SUMS_OF_EXPOSURE = Stage(_STAGE, _VERSION, "CPU", _compute, _inputs)
+def need(about: Outline, has_gain: bool) -> Need:
+    """What the sums of an exposure need: 18 times one frame as float32, 28 with a gain, and the frames as read."""
+    of_frame = 4 * (28 if has_gain else 18) + _FRAMES_AT_A_TIME * about.bytes_per_px
+    cpu_seconds = 0.1 + (0.006 * about.n_frames + (0.1 if has_gain else 0.03)) * about.n_px / 1e6
+    memory = of_frame * about.n_px + 100_000_000
+    return Need(
+        stage=_STAGE,
+        n_items=about.n_exposures,
+        memory_bytes=memory,
+        least_memory_bytes=memory,
+        disk_bytes=about.n_exposures * 400_000,
+        cpu_seconds=about.n_exposures * cpu_seconds,
+        told_from=about.frames_words,
+        remedy="bin the movies",
+    )
+
+
+def _needs(store: SessionStore, exposure_ids: Sequence[str], _params: _NoParams) -> Need | None:
+    imported = [e for e in exposure_ids if is_imported(store, e)]
+    return need(movies_outline(store, imported), _given_gain(store) is not None) if imported else None
+
+
+_SUMS_OF_EXPOSURE = Stage(_STAGE, _VERSION, "CPU", _compute, _inputs, needs=_needs)
 
 
 def _summed_counts(store: SessionStore, exposure_id: str) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -22,14 +22,17 @@ from kernels.fourier import fast_size, resample
 from kernels.micrographs.background import normalised, without_outliers
 from kernels.windows import cut_windows, is_within
 from tasks.records.exposure import Exposure, ExposureCtf
+from tasks.records.forecast import Need, Outline
 from tasks.records.particles import ParticleSet, concatenate
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, fingerprint
 from tasks.stores.products.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
 from tasks.stores.products.optics_groups import digest_of, optics_groups
+from tasks.stores.products.outline import exposures_outline
 from tasks.stores.products.particle_store import read_particles, write_particles
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
+from tasks.workers.allotment import n_pieces
 from tasks.workers.device import device
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
@@ -37,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 TABLE = "particles/extracted"
 _VERSION = 1
-_PARTICLES_AT_ONCE = 128
+_PARTICLES_AT_ONCE, _FEWEST_AT_ONCE = 128, 16
+_BYTES_PER_PX_AT_ONCE = 17.2
 _LARGEST_FLOAT16 = 65000.0
 
 
@@ -72,8 +76,7 @@ def extract_particles(session_url: str, exposure_ids: list[str], params: Extract
 
     The table covers every exposure of the session that has a current stack, those of other batches included, in
     order of id, and is written anew only when one of them or its optics group changed; the stacks know nothing of
-    groups, which are told from the whole session. Memory: the micrograph, 128 windows three times
-    over, and the stack in half precision.
+    groups, which are told from the whole session. Memory: see `need`.
     """
     report = run_stage(session_url, STAGE, exposure_ids, params)
     _write_table(SessionStore.open(session_url), params)
@@ -108,7 +111,10 @@ def _extract(store: SessionStore, item: str, params: ExtractParticlesParams, att
         )
     pixel_size = record.optics.pixel_size_angstrom * box / output_box
     radius_px = params.diameter_angstrom / 2 / pixel_size
-    blocks = centre[is_whole].to(image.device).split(_PARTICLES_AT_ONCE)
+    n_at_once = _FEWEST_AT_ONCE * n_pieces(
+        _FEWEST_AT_ONCE * _BYTES_PER_PX_AT_ONCE * box**2, _PARTICLES_AT_ONCE // _FEWEST_AT_ONCE
+    )
+    blocks = centre[is_whole].to(image.device).split(n_at_once)
     stacks, n_mended = zip(*(_block(image, block, box, output_box, radius_px) for block in blocks))
     particles = _columns(
         item, record, exposure_ctf(store, item), coordinate[is_whole], picks["score"][is_whole.numpy()]
@@ -127,20 +133,50 @@ def _extract(store: SessionStore, item: str, params: ExtractParticlesParams, att
     logger.info("extract_particles %s: %d particles, %d too near the edge", item, len(particles), n_dropped)
 
 
-STAGE = Stage("extract_particles", _VERSION, "CPU", _extract, _inputs)
+def need(about: Outline, params: ExtractParticlesParams) -> Need:
+    """What extraction needs: the micrograph as read and used, windows of some particles, the stack and its copy."""
+    box, output_box = sides(about.pixel_size_angstrom, params)
+    window = _BYTES_PER_PX_AT_ONCE * box**2
+    stack = 2 * about.densest * output_box**2
+    least = 1.03 * (8 * about.n_px + _FEWEST_AT_ONCE * window + 2 * stack + 50e6 + min(130e6, 60 * about.n_px))
+    return Need(
+        stage=STAGE.name,
+        n_items=about.n_exposures,
+        memory_bytes=int(least + (_PARTICLES_AT_ONCE - _FEWEST_AT_ONCE) * window),
+        least_memory_bytes=int(least),
+        disk_bytes=about.n_particles * (2 * output_box**2 + 200),
+        cpu_seconds=0.1 * about.n_exposures + 9e-8 * about.n_particles * box**2,
+        told_from=f"{about.frames_words}, up to {about.densest} windows of {box} px",
+        remedy="set a smaller `extract_particles.output_box_px`",
+    )
+
+
+def _needs(store: SessionStore, exposure_ids: Sequence[str], params: ExtractParticlesParams) -> Need:
+    records = [store.exposure_product(item, "pick_particles").record() for item in exposure_ids]
+    counts = [int(record.figures.get("n_picks") or 0) for record in records if record is not None]
+    picked = {"n_particles": sum(counts), "most_particles": max(counts, default=0)}
+    return need(exposures_outline(store, exposure_ids).model_copy(update=picked), params)
+
+
+STAGE = Stage("extract_particles", _VERSION, "CPU", _extract, _inputs, needs=_needs)
+
+
+def sides(pixel_size_angstrom: float, params: ExtractParticlesParams) -> tuple[int, int]:
+    """Sides of the window and of the stored image that the parameters ask for."""
+    box = params.box_size_px or fast_size(math.ceil(1.4 * params.diameter_angstrom / pixel_size_angstrom))
+    return box, params.output_box_px or box
 
 
 def _boxes(item: str, record: Exposure, params: ExtractParticlesParams) -> tuple[int, int]:
     """Sides of the window and of the stored image."""
     pixel_size = record.optics.pixel_size_angstrom
-    proposed = fast_size(math.ceil(1.4 * params.diameter_angstrom / pixel_size))
-    box = params.box_size_px or proposed
+    box, output_box = sides(pixel_size, params)
     if box * pixel_size < 1.1 * params.diameter_angstrom:
         raise ValueError(
             f"exposure {item}: a box of {box} px is {box * pixel_size:.0f} Å, and leaves no background around a "
-            f"particle of {params.diameter_angstrom:g} Å; set `extract_particles.box_size_px` to {proposed}"
+            f"particle of {params.diameter_angstrom:g} Å; set `extract_particles.box_size_px` to "
+            f"{fast_size(math.ceil(1.4 * params.diameter_angstrom / pixel_size))}"
         )
-    output_box = params.output_box_px or box
     if output_box > box:
         raise ValueError(
             f"exposure {item}: output_box_px is {output_box}, larger than the box of {box} px; "

@@ -29,12 +29,14 @@ from kernels.particles.expectation import disc
 from kernels.particles.likelihood import Observation, PoseFit
 from kernels.rotations import symmetry_group
 from tasks.progress import progress
+from tasks.records.forecast import Need, Outline
 from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Figure
 from tasks.stores.ledger import read_entries
 from tasks.stores.products.map_store import density_map, read_map
-from tasks.stores.products.observations import Geometry, read_coefficients, stack_geometry
+from tasks.stores.products.observations import Geometry, read_coefficients, reading_memory_bytes, stack_geometry
+from tasks.stores.products.outline import particles_outline
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
@@ -42,6 +44,7 @@ from tasks.stores.storage.location import StoreError
 from tasks.workers.blocks import run_blocks
 from tasks.workers.connection import require_workers
 from tasks.workers.device import device
+from tasks.workers.room import DoesNotFitError, fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
@@ -94,8 +97,8 @@ def forecast_resolution(session_url: str, params: ForecastResolutionParams) -> S
 
     The points of earlier refinements stand in ``history`` of the record's details, so a forecast also depends on those
     that were made before it. The B-factor is that of the spectrum which the parts probe; shells of a structure
-    undulate, so its estimate may be a quarter off, as its interval then says. Memory: two half maps at the resolution
-    and one block of particles.
+    undulate, so its estimate may be a quarter off, as its interval then says. Where its memory (see `need`) does not
+    fit, the forecast fails and stops nothing, as nothing is made from it.
     """
     store = SessionStore.open(session_url)
     report = StageReport(stage=_STAGE)
@@ -108,16 +111,48 @@ def forecast_resolution(session_url: str, params: ForecastResolutionParams) -> S
     if store.product(_PRODUCT).is_current(scratch.fingerprint):
         report.kept.append(_PRODUCT)
         return report
-    with stage_usage(require_workers("GPU"), "GPU", report), progress(_STAGE, 1) as advance:
-        groups = {f"half_{half}_group_{g}": (half, g) for half in (1, 2) for g in range(_n_groups(scratch))}
-        run_blocks(scratch, _sum_group, groups)
-        run_blocks(scratch, _compare_parts, {"points": None})
-        advance()
+    try:
+        _find_points(scratch, report)
+    except DoesNotFitError as error:
+        report.failed[_PRODUCT] = str(error)
+        logger.warning("%s", error)
+        return report
     words = _write_product(scratch)
     scratch.remove()
     report.done.append(_PRODUCT)
     logger.info("forecast_resolution: %s; %.1f CPU-s", words, report.cpu_seconds)
     return report
+
+
+def need(about: Outline, params: ForecastResolutionParams) -> Need:
+    """What comparing the largest parts needs at the sampling of ``about.box``."""
+    n_values = min(params.particles_at_once, about.n_particles) * math.pi / 2 * (about.box / 2) ** 2
+    summing = 15 * n_values + min(300e6, 160 * n_values) + 20 * about.box**3
+    comparing = 1.1 * (130 * about.box**3 + 30e6)
+    memory = int(max(comparing, summing + reading_memory_bytes(about.densest, about.box)))
+    n_groups = 2 * (1 + params.n_halvings)
+    return Need(
+        stage=_STAGE,
+        n_items=n_groups + 1,
+        memory_bytes=memory,
+        least_memory_bytes=memory,
+        disk_bytes=7 * n_groups * about.box**3,
+        cpu_seconds=1 + n_groups * 1e-7 * about.box**3 + 4e-7 * about.n_particles * about.box**2,
+        told_from=about.particles_words,
+        remedy="refine smaller images (`extract_particles.output_box_px`)",
+    )
+
+
+def _find_points(scratch: Scratch[ForecastResolutionParams], report: StageReport) -> None:
+    geometry, particles = _geometry(scratch.store)
+    about = particles_outline(scratch.store, particles)
+    about = about.model_copy(update={"box": _sampled_box(scratch.store, geometry)})
+    foreseen = fitting(scratch.store, "GPU", need(about, scratch.params), report)
+    with foreseen, stage_usage(require_workers("GPU"), "GPU", report), progress(_STAGE, 1) as advance:
+        groups = {f"half_{half}_group_{g}": (half, g) for half in (1, 2) for g in range(_n_groups(scratch))}
+        run_blocks(scratch, _sum_group, groups)
+        run_blocks(scratch, _compare_parts, {"points": None})
+        advance()
 
 
 def _n_groups(scratch: Scratch[ForecastResolutionParams]) -> int:
@@ -287,6 +322,11 @@ def _radius(store: SessionStore, geometry: Geometry) -> int:
     return min(geometry.box // 2 - 1, math.ceil(1.25 * crossing_shell(curve, 0.143)) + 8)
 
 
+def _sampled_box(store: SessionStore, geometry: Geometry) -> int:
+    """Voxels a side of the maps that are compared."""
+    return min(geometry.box, fourier.fast_size(2 * _radius(store, geometry) + 4))
+
+
 def _poses(particles: ParticleSet, geometry: Geometry, to: torch.device) -> PoseFit:
     rotation, shift = (torch.from_numpy(particles[name].copy()).to(to) for name in ("rotation", "shift_angstrom"))
     nothing = torch.zeros(len(particles), device=to)
@@ -299,7 +339,7 @@ def _compare_parts(_item: None, scratch: Scratch[ForecastResolutionParams], atte
     geometry, _ = _geometry(store)
     about = density_map(store, "refined")
     n_operations = len(symmetry_group(about.symmetry))
-    size = min(geometry.box, fourier.fast_size(2 * _radius(store, geometry) + 4))
+    size = _sampled_box(store, geometry)
     mask = torch.from_numpy(read_map(store, "refined")["mask"]).to(device())
     mask = fourier.resample(mask, (size,) * 3).clamp(0, 1)
     generator = torch.Generator().manual_seed(scratch.params.seed)

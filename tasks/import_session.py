@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -22,8 +23,10 @@ from tasks.formats.gain import GainMeaning
 from tasks.formats.gain_orientation import GivenGain
 from tasks.intake.gain import WantedGain, import_gain
 from tasks.intake.one_file import Work, import_file, unread_file
+from tasks.intake.outline import files_outline
 from tasks.intake.rules import ImportRules
 from tasks.intake.settled import settled_files
+from tasks.records.forecast import Need, Outline
 from tasks.records.microscope_metadata import MicroscopeMetadata
 from tasks.records.session import StageParams, StageReport
 from tasks.records.source_file import SourceFile
@@ -36,6 +39,7 @@ from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreWriteError
 from tasks.workers.connection import require_workers
 from tasks.workers.items import run_items
+from tasks.workers.room import fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
@@ -125,8 +129,7 @@ def import_session(
     digits of its hash, wherever the file is moved or copied to. Files that did not change since an earlier run (path,
     size and time of change) are not read again. Gain and defects go to ``session/gain`` once and are not applied here.
     A file that is not well, or that changes while it is read, gets a record with the reason and stops no other; a gain
-    reference that cannot be read, or a folder without files, stops the stage. Memory of a worker: one movie as it is
-    stored, the same compressed, and one frame (1.8 times the movie for LZW-packed counts of 2 e⁻ a pixel), whatever
+    reference that cannot be read, or a folder without files, stops the stage. Memory of a worker: see `need`, whatever
     the length of the session.
     """
     store = SessionStore.open(session_url)
@@ -146,7 +149,9 @@ def import_session(
         todo = [Work(file, index.known_hash(file)) for file in found if file.path not in settled]
         logger.info("%s: %d files of %s, %d to look into", STAGE, len(found), folder, len(todo))
         ledger = FileLedger(store, records, index, settled, rules.params_without_metadata)
-        lines, odd = _entered(ledger, _import_files(store, todo, rules))
+        about = files_outline([work.file for work in todo], rules.params_without_metadata)
+        with fitting(store, "CPU", need(about, params), report) if about else nullcontext():
+            lines, odd = _entered(ledger, _import_files(store, todo, rules))
     lines += [Line(path, one.exposure_id, one.state, one.reason) for path, one in settled.items()]
     for line in sorted(lines):
         line.add_to(report)
@@ -157,6 +162,31 @@ def import_session(
         STAGE, len(report.done), len(report.kept), len(report.failed), len(report.skipped), report.cpu_seconds,
     )  # fmt: skip
     return report
+
+
+def need(about: Outline, _params: ImportSessionParams) -> Need:
+    """What an import needs: one movie as it is stored, the same compressed, and some frames.
+
+    Frames of floating point are told as such, as a header does not say whether they are counts, which are stored small.
+    """
+    n_bytes, is_count = about.n_frames * about.n_px * about.bytes_per_px, about.bytes_per_px <= 2
+    memory = int(1.1 * ((1.7 if is_count else 3.2) * n_bytes + 2 * about.n_px + 30_000_000))
+    return Need(
+        stage=STAGE,
+        n_items=about.n_exposures,
+        memory_bytes=memory,
+        least_memory_bytes=memory,
+        disk_bytes=about.n_exposures * (n_bytes if not is_count else about.n_frames * about.n_px // 2),
+        cpu_seconds=about.n_exposures * (0.05 + 0.01e-6 * about.n_frames * about.n_px),
+        told_from=about.frames_words,
+        remedy="write shorter movies, or lower `import_session.eer_fractions` or `eer_upsampling`",
+    )
+
+
+def outline_of_folder(folder: str, params: ImportSessionParams) -> Outline | None:
+    """Sizes of the files in a folder that nothing was imported from yet; None where no header can be read."""
+    absolute = _with_absolute_references(params, Path(folder))
+    return files_outline(_files_to_look_at(Path(folder), absolute, None), _rules(absolute).params_without_metadata)
 
 
 def _entered(ledger: FileLedger, imports: Iterator[ImportedFile]) -> tuple[list[Line], list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -33,19 +34,24 @@ from kernels.micrographs.picking import (
     noise_threshold,
     peaks,
     phase_randomised,
+    picking_memory_bytes,
     rotated,
     without_particles,
 )
 from kernels.optics import Optics
+from tasks.records.forecast import Need, Outline
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.exposure_store import exposure, exposure_ctf, micrograph, micrograph_address
+from tasks.stores.products.outline import exposures_outline
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
 from tasks.workers.device import device
 from tasks.workers.stage import Stage, run_stage
 
 logger = logging.getLogger(__name__)
+
+_STAGE = "pick_particles"
 
 
 _Relative = Annotated[float, Field(gt=0, le=10)]
@@ -80,15 +86,41 @@ def pick_particles(session_url: str, exposure_ids: list[str], params: PickPartic
     """Coordinates and scores of the particles of every curated exposure.
 
     A micrograph of 1200 × 1280 px takes half a CPU-second with blobs, and three with twenty class averages at 50
-    angles. Memory: three micrographs for the sampling, then about 40 sampled images (a particle's diameter is 20 px
-    of them); it does not grow with the session.
+    angles. Memory: see `need`; it does not grow with the session.
     """
     inputs = _inputs
     if params.method == "template":
         _require_templates(SessionStore.open(session_url), params.templates)
         inputs = partial(_inputs, templates=params.templates)  # type: ignore[assignment]
-    stage = Stage("pick_particles", 1, "GPU", _pick, inputs)
+    stage = Stage(_STAGE, 1, "GPU", _pick, inputs, needs=_needs)
     return run_stage(session_url, stage, exposure_ids, params)
+
+
+def need(about: Outline, params: PickParticlesParams) -> Need:
+    """What picking needs: the micrograph four times for its sampling, and what is done with the sampled one."""
+    sampled_px = _shortest(about.pixel_size_angstrom, params) / _PX_PER_RESOLUTION
+    diameter_px = params.diameter_angstrom / sampled_px
+    n_averages = 50 if params.method == "template" else len(params.relative_diameters) * len(params.hollow_fractions)
+    n_angles = math.ceil(2 * math.pi * diameter_px / _PX_PER_RESOLUTION) if params.method == "template" else 1
+    n_sampled = round(about.n_px * (about.pixel_size_angstrom / sampled_px) ** 2)
+    work = picking_memory_bytes(
+        n_sampled, params.min_separation * diameter_px, n_averages * n_angles, math.ceil(2.5 * diameter_px)
+    )
+    memory = int(1.05 * (16 * about.n_px + 60_000_000 + work))
+    return Need(
+        stage=_STAGE,
+        n_items=about.n_exposures,
+        memory_bytes=memory,
+        least_memory_bytes=memory,
+        disk_bytes=about.n_exposures * 50_000,
+        cpu_seconds=about.n_exposures * (6 if params.method == "template" else 1) * (0.15 + 0.1e-6 * about.n_px),
+        told_from=about.frames_words,
+        remedy="raise `pick_particles.resolution_angstrom`, or bin the movies",
+    )
+
+
+def _needs(store: SessionStore, exposure_ids: Sequence[str], params: PickParticlesParams) -> Need:
+    return need(exposures_outline(store, exposure_ids), params)
 
 
 def _inputs(store: SessionStore, item: str, templates: str | None = None) -> list[str]:
@@ -207,8 +239,7 @@ def _check(item: str, image: Tensor, pixel_size_angstrom: float, diameter_angstr
 
 
 def _reduced(image: Tensor, pixel_size_angstrom: float, params: PickParticlesParams) -> _View:
-    shortest = params.resolution_angstrom or max(10.0, params.diameter_angstrom / 8)
-    shortest = max(shortest, _PX_PER_RESOLUTION * pixel_size_angstrom)
+    shortest = _shortest(pixel_size_angstrom, params)
     factor = _PX_PER_RESOLUTION * pixel_size_angstrom / shortest
     shape = tuple(max(1, round(n * factor)) for n in image.shape)
     small = resample(image - image.mean(), shape)
@@ -221,6 +252,12 @@ def _reduced(image: Tensor, pixel_size_angstrom: float, params: PickParticlesPar
         longest_angstrom=2.5 * params.diameter_angstrom,
         shortest_angstrom=shortest,
     )
+
+
+def _shortest(pixel_size_angstrom: float, params: PickParticlesParams) -> float:
+    """Finest detail that is used, Å."""
+    wanted = params.resolution_angstrom or max(10.0, params.diameter_angstrom / 8)
+    return max(wanted, _PX_PER_RESOLUTION * pixel_size_angstrom)
 
 
 def _templates(store: SessionStore, item: str, params: PickParticlesParams, view: _View, optics: Optics) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,8 +12,15 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from kernels.fourier import fast_size
-from kernels.maps.sharpening import guinier_fit, local_resolution, sharpened
+from kernels.maps.sharpening import (
+    guinier_fit,
+    local_resolution,
+    local_resolution_memory_bytes,
+    n_windows,
+    sharpened,
+)
 from tasks.records.density_map import DensityMap
+from tasks.records.forecast import Need, Outline
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_map, describe, read_map
@@ -22,6 +30,8 @@ from tasks.workers.stage import SkipItem, Stage, run_stage
 
 _PRODUCT = "maps/sharpened"
 _COARSEST_GUINIER_ANGSTROM = 7.0
+_LIKELY_ANGSTROM = 5.0
+"""Of a map that is not there yet."""
 
 
 class SharpenMapParams(StageParams):
@@ -38,10 +48,7 @@ class SharpenMapParams(StageParams):
 
 @task(name="sharpen_map", cache_policy=NO_CACHE)
 def sharpen_map(session_url: str, params: SharpenMapParams) -> StageReport:
-    """``maps/sharpened`` from the halves of ``maps/refined``.
-
-    Memory: about 60 bytes per voxel and 200 MB for local resolution.
-    """
+    """``maps/sharpened`` from the halves of ``maps/refined``. Memory: see `need`."""
     return run_stage(session_url, _sharpening, [_PRODUCT], params)
 
 
@@ -78,8 +85,7 @@ def _sharpen(store: SessionStore, _item: str, params: SharpenMapParams, attempt:
             "log_amplitude": fit.log_amplitude[is_signal].tolist(),
         }
     final = sharpened(mean, pixel_size, b_factor, curve, resolution)
-    window = min(fast_size(math.ceil(params.local_window_resolutions * resolution / pixel_size)), box)
-    step = max(1, round(params.local_step_angstrom / pixel_size))
+    window, step = _window_and_step(box, pixel_size, resolution, params)
     local = local_resolution(half_1, half_2, mask, pixel_size, window, step)
     for name, values in {"map": final, "mask": mask, "local_resolution": local}.items():
         attempt.write(name, values.cpu().numpy().astype(np.float32))
@@ -103,4 +109,38 @@ def _sharpen(store: SessionStore, _item: str, params: SharpenMapParams, attempt:
     )
 
 
-_sharpening = Stage("sharpen_map", 2, "CPU", _sharpen, _inputs, _address)
+def _window_and_step(
+    box: int, pixel_size_angstrom: float, resolution_angstrom: float, params: SharpenMapParams
+) -> tuple[int, int]:
+    """Side of the windows of local resolution and their distance, px."""
+    side = math.ceil(params.local_window_resolutions * resolution_angstrom / pixel_size_angstrom)
+    return min(fast_size(side), box), max(1, round(params.local_step_angstrom / pixel_size_angstrom))
+
+
+def need(about: Outline, params: SharpenMapParams, resolution_angstrom: float | None = None) -> Need:
+    """What sharpening needs: the maps and their transforms, padded for windows, and the windows at work."""
+    pixel_size = about.particle_pixel_size_angstrom
+    resolution = max(params.resolution_angstrom or resolution_angstrom or _LIKELY_ANGSTROM, 2 * pixel_size)
+    window, step = _window_and_step(about.box, pixel_size, resolution, params)
+    memory = local_resolution_memory_bytes(about.box, window, step)
+    return Need(
+        stage=_sharpening.name,
+        n_items=1,
+        memory_bytes=memory,
+        least_memory_bytes=memory,
+        disk_bytes=12 * about.box**3,
+        cpu_seconds=0.5 + 1.6e-8 * n_windows(about.box, step) * window**3,
+        told_from=f"a map of {about.box} px, windows of {window} px",
+        remedy="lower `sharpen_map.local_window_resolutions`, or refine smaller images "
+        "(`extract_particles.output_box_px`)",
+    )
+
+
+def _needs(store: SessionStore, _items: Sequence[str], params: SharpenMapParams) -> Need:
+    refined = density_map(store, "refined")
+    box = read_map(store, "refined").shape("half_1")[-1]
+    about = Outline(n_exposures=0, box=box, particle_pixel_size_angstrom=refined.pixel_size_angstrom)
+    return need(about, params, refined.resolution_angstrom)
+
+
+_sharpening = Stage("sharpen_map", 2, "CPU", _sharpen, _inputs, _address, needs=_needs)

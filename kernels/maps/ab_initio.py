@@ -22,6 +22,9 @@ from kernels.maps.reconstruction import reconstruct
 from kernels.particles.expectation import Disc, Sums, expectation, residual_power, shell_means, shift_grid
 from kernels.rotations import random_rotations, rotation_grid, symmetry_group
 
+_VALUES_AT_ONCE = 4_000_000
+"""Of slices that are cut or put in together: each takes some 200 bytes meanwhile."""
+
 _PADDING = 2
 
 
@@ -79,6 +82,13 @@ def steps(
     return found
 
 
+def improvement_memory_bytes(step: Step, order: int) -> int:
+    """Peak of `improved` for a point group of ``order`` operations: slices at all orientations, put in together."""
+    n_all = 8 * math.pi**2 / step.spacing_rad**3
+    n_values = n_all / order * math.pi / 2 * step.radius**2
+    return int(45 * n_values + 200 * min(n_values, _VALUES_AT_ONCE) + n_all * (10 * order + 300)) + 110_000_000
+
+
 def random_start(
     images: Tensor, transfer: Tensor, coefficients: Disc, symmetry: str, radius: float, mask: Tensor,
     generator: torch.Generator,
@@ -121,7 +131,8 @@ def improved(
     rotations = (turn @ rotation_grid(step.spacing_rad, symmetry)).to(images.device)
     shifts = shift_grid(step.shift_radius_px, step.shift_step_px, images.device)
     volume = prepare_volume(state.density, _PADDING, step.radius + 1)
-    references = slices(volume, rotations, used.points)
+    at_once = max(1, _VALUES_AT_ONCE // m)
+    references = torch.cat([slices(volume, some, used.points) for some in rotations.split(at_once)])
     of_shift = torch.log_softmax(-0.5 * shifts.square().sum(1) / max(state.shift_variance_px2, 0.25), dim=0)
     prior = (of_shift - math.log(len(rotations)))[:, None].expand(-1, len(rotations))
     variance = state.noise_variance[used.shell]
@@ -168,7 +179,10 @@ def _maximised(
     ratio = (weight * signal / noise[:n_shells]).clamp_min(1e-3)
     ratio[0] = ratio[1]
     accumulator = Accumulator.empty(coefficients.n, used.n_shells, _PADDING, device=references.device)
-    insert(accumulator, sums.numerator, sums.denominator, rotations, used.points)
+    at_once = max(1, _VALUES_AT_ONCE // len(used.points))
+    parts = (whole.split(at_once) for whole in (sums.numerator, sums.denominator, rotations))
+    for numerator, denominator, some in zip(*parts, strict=True):
+        insert(accumulator, numerator, denominator, some, used.points)
     return reconstruct(accumulator, symmetry, signal_to_noise=ratio), noise
 
 

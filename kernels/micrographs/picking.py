@@ -169,6 +169,12 @@ def without_particles(image: Tensor, templates: Tensor, which: Tensor, position:
     return add_windows(image, position, -amplitude[:, None, None] * fitted)
 
 
+def picking_memory_bytes(n_px: int, distance_px: float, n_templates: int, template_px: int) -> int:
+    """Peak of the correlation of an image with templates and of the choice of its `peaks`, `distance_px` apart."""
+    n_peaks = n_px / (2 * max(1, int(distance_px / 2)) + 1) ** 2
+    return int(160 * n_px + 12 * n_peaks**2 + 30 * n_templates * template_px**2)
+
+
 def peaks(score: Tensor, distance_px: float) -> tuple[Tensor, Tensor]:
     """Highest points of a (y, x) score map, no two closer than ``distance_px``, best first.
 

@@ -208,6 +208,11 @@ def expectation(
     return sums, assignment
 
 
+def expectation_memory_bytes(n_references: int, n_coefficients: int) -> int:
+    """Peak of `expectation`: what is there once for each coefficient of each reference, and the chunk at work."""
+    return 36 * n_references * n_coefficients + 150_000_000
+
+
 def residual_power(sums: Sums, references: Tensor) -> Tensor:
     """(m,) sum over particles of the posterior mean of |image - CTF × reference|²."""
     cross = (sums.numerator * references.conj()).real.sum(0)

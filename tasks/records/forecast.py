@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -41,6 +43,8 @@ class Outline(BaseModel):
     pixel_size_angstrom: float = Field(default=1.0, gt=0)
     """The smallest one."""
     n_particles: int = Field(default=0, ge=0)
+    most_particles: int = Field(default=0, ge=0)
+    """Of one exposure."""
     box: int = Field(default=0, ge=0)
     """Side of the particle images, px."""
     particle_pixel_size_angstrom: float = Field(default=1.0, gt=0)
@@ -48,6 +52,19 @@ class Outline(BaseModel):
     @property
     def n_px(self) -> int:
         return self.shape[0] * self.shape[1]
+
+    @property
+    def densest(self) -> int:
+        """Particles of the exposure that has most of them."""
+        return self.most_particles or math.ceil(1.5 * self.n_particles / max(1, self.n_exposures))
+
+    def with_particles(self, diameter_angstrom: float, box: int, output_box: int) -> Outline:
+        """With images from windows of ``box`` px; where no particles were counted, half of what fits side by side."""
+        area = self.n_px * self.pixel_size_angstrom**2
+        n_expected = math.ceil(0.5 * self.n_exposures * area / diameter_angstrom**2)
+        sampled = self.pixel_size_angstrom * box / output_box
+        images = {"box": output_box, "particle_pixel_size_angstrom": sampled}
+        return self.model_copy(update=images | {"n_particles": self.n_particles or n_expected})
 
     @property
     def field_angstrom(self) -> float:

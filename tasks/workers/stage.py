@@ -47,8 +47,8 @@ class Stage(Generic[Params]):
     """Addresses of the products that the item reads."""
     address: Callable[[str], str] | None = None
     """Address of the item's product; ``exposures/<item>/<name>`` when None."""
-    needs: Callable[[SessionStore, Sequence[str], Params], Need] | None = None
-    """Memory, disk and time that items will need, told before the first of them is run."""
+    needs: Callable[[SessionStore, Sequence[str], Params], Need | None] | None = None
+    """Memory, disk and time of items, told before the first of them is run; None where they cannot be told."""
 
     def address_of(self, item: str) -> str:
         return self.address(item) if self.address else f"exposures/{item}/{self.name}"

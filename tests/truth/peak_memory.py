@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from flows.services import MALLOC_ENVIRONMENT
+from tasks.records.forecast import Need
 
 _STATUS = Path("/proc/self/status")
 
@@ -21,6 +22,13 @@ def peak_memory_bytes(function: str, *arguments: str) -> int:
     if found.returncode:
         raise RuntimeError(f"{function} ended with {found.returncode}; the end of its words: {found.stderr[-2000:]}")
     return int(found.stdout.split()[-1])
+
+
+def assert_foreseen(need: Need, found_bytes: int) -> None:
+    """The item took about what was said, or down to half of it; peaks scatter by a tenth (``pytest -rP``)."""
+    ratio = need.memory_bytes / found_bytes
+    print(f"{need.stage}: foreseen {need.memory_bytes / 1e6:.0f} MB, found {found_bytes / 1e6:.0f}: {ratio:.2f}")
+    assert 0.9 <= ratio <= 2.2, need.stage
 
 
 def _resident(name: str) -> int:

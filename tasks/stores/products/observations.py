@@ -70,6 +70,11 @@ def read_coefficients(
     return images.to(device), transfer.to(device)
 
 
+def reading_memory_bytes(n_particles: int, box: int) -> int:
+    """Peak of `read_coefficients` beside what it returns: the stack of one exposure of so many particles."""
+    return 24 * n_particles * box**2 + 60_000_000
+
+
 def _exposures_of(particles: ParticleSet) -> list[str]:
     return [particles.exposure_ids[number] for number in sorted(set(particles["exposure"].tolist()))]
 
