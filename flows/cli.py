@@ -31,6 +31,7 @@ from flows.declarations import DEPLOYMENTS, read_declarations
 from flows.demonstrate import demonstrate
 from flows.deploy import Change
 from flows.deploy import deploy as install
+from flows.forecast import needs_of, outline_of
 from flows.process_session import TooManyFailuresError, process_session
 from flows.recipe import Recipe, read_recipe
 from flows.services import ServiceError, Services
@@ -43,6 +44,7 @@ from tasks.records.retention import PRODUCT_CLASSES, SweepReport, SweptItem
 from tasks.records.secrets import SecretError, redacted, refuse_secrets
 from tasks.records.session import StageReport
 from tasks.report.facility import FacilityView, facility_rows
+from tasks.report.needs import need_rows
 from tasks.report.versions import version_table
 from tasks.scan_folders import ScanFoldersParams
 from tasks.simulate_session import SimulateSessionParams
@@ -51,11 +53,13 @@ from tasks.stores.files.index import FileIndex
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import LeaseHeldError
 from tasks.stores.storage.location import Location, StoreError
+from tasks.stores.upkeep.costs import read_costs
 from tasks.stores.upkeep.retention import expired_products
 from tasks.stores.upkeep.retention import restore as mark_wanted
 from tasks.stores.upkeep.survey import find_sessions
 from tasks.sweep_session import sweep_session
 from tasks.workers.connection import NoWorkerError
+from tasks.workers.room import DoesNotFitError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -67,6 +71,7 @@ EXPECTED_ERRORS = (
     ExportError,
     ServiceError,
     NoWorkerError,
+    DoesNotFitError,
     TooManyFailuresError,
     LeaseHeldError,
     SecretError,
@@ -138,15 +143,13 @@ def process(
     changes = _changes(change or [])
     changes["import_session.kind"] = "movies" if movies else "micrographs"
     for value, names in (
-        (pixel_size, ["import_session.pixel_size_angstrom"]),
         (voltage, ["import_session.voltage_kv"]),
         (cs, ["import_session.spherical_aberration_mm"]),
         (dose_per_frame, ["import_session.dose_per_frame"]),
         (gain, ["import_session.gain"]),
-        (diameter, [f"{stage}.diameter_angstrom" for stage in _STAGES_WITH_A_DIAMETER]),
-        (symmetry, ["build_initial_map.symmetry", "refine_map.symmetry"]),
     ):
         changes |= {name: str(value) for name in names if value is not None and name not in changes}
+    changes = _with_shorthands(changes, pixel_size, diameter, symmetry)
     with _readable_errors():
         Location.of(session)  # an address with a secret is refused before a server records it
         chosen = read_recipe(recipe, changes)
@@ -157,7 +160,43 @@ def process(
             _show_status(session)
 
 
+def _with_shorthands(
+    changes: dict[str, str], pixel_size: float | None, diameter: float | None, symmetry: str | None
+) -> dict[str, str]:
+    """Changes of the recipe, with options that set several parameters; what is set by itself comes first."""
+    of_options = {"import_session.pixel_size_angstrom": pixel_size}
+    of_options |= {f"{stage}.diameter_angstrom": diameter for stage in _STAGES_WITH_A_DIAMETER}
+    named = {name: str(value) for name, value in of_options.items() if value is not None}
+    if symmetry is not None:
+        named |= {"build_initial_map.symmetry": symmetry, "refine_map.symmetry": symmetry}
+    return named | changes
+
+
 _STAGES_WITH_A_DIAMETER = ("pick_particles", "extract_particles", "classify_2d", "build_initial_map", "refine_map")
+
+
+@app.command()
+def forecast(
+    place: Annotated[str, typer.Argument(help="Store of a session, or a folder with movies or micrographs.")],
+    recipe: Annotated[str, typer.Option(help="YAML file, or the name of a recipe of the project.")] = "default",
+    pixel_size: Annotated[float | None, typer.Option(help="Å per pixel, where the files do not say.")] = None,
+    diameter: Annotated[float | None, typer.Option(help="Diameter of the particle, Å.")] = None,
+    symmetry: Annotated[str | None, typer.Option(help="Point group: Cn, Dn, T, O or I.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="One parameter of the recipe, e.g. classify_2d.n_classes=30.")
+    ] = None,
+) -> None:
+    """Tell the memory, time and disk that every stage will need, from sizes alone; nothing is started."""
+    with _readable_errors():
+        changes = _with_shorthands(_changes(change or []), pixel_size, diameter, symmetry)
+        chosen = read_recipe(recipe, changes)
+        about = outline_of(place, chosen)
+        costs = read_costs(SessionStore.open(place)) if SessionStore.exists(place) else {}
+        rows = need_rows(needs_of(chosen, about), costs)
+        table = Table(*rows[0], title=f"{about.n_exposures} exposures of {about.frames_words}")
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
 
 
 @app.command()

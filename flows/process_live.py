@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.deployed_runs import start_once
 from flows.events import SECONDS_BETWEEN_LOOKS_AROUND, Told, emit_gain_alarm, emit_quality_drift
 from flows.exposure_stages import particle_finding, preprocessing, run_within
+from flows.forecast import show_forecast
 from flows.process_session import check_failures, merge_batches
 from flows.recipe import Recipe
 from flows.renew import anything_due, renew
@@ -40,7 +41,8 @@ RENEWAL = "renew/renew"
 """Deployment that renews classes and maps."""
 _SECONDS_BETWEEN_LOOKS = 1.0
 _FEWEST_TO_JUDGE = 20
-"""Exposures of a wave from which failures speak for a cause that they share: bad files often come together."""
+"""Exposures of a wave from which failures speak for a cause that they share, as bad files often come together, and from
+which what the session will need is told anew."""
 
 
 @flow(name="process_live", flow_run_name="live {session_url}")
@@ -100,10 +102,14 @@ def follow_arrivals(
 
     One task run a wave: a task run a batch would cost more of the server's database than the exposures of a batch.
     """
+    is_foreseen = False
     with spending(SessionStore.open(session_url), EXPOSURES) as reports:
         for spent in _batches_as_they_come(session_url, source, recipe, idle_seconds, max_seconds, is_renewed, lease):
             reports[:] = merge_batches([*reports, *spent])
             check_failures(reports, recipe.max_failed_fraction, _FEWEST_TO_JUDGE)
+            if not is_foreseen and max(report.n_seen for report in reports) >= _FEWEST_TO_JUDGE:
+                is_foreseen = True
+                show_forecast(session_url, recipe, reports)
     return reports
 
 

@@ -10,6 +10,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.find_particles import find_particles
+from flows.forecast import show_forecast
 from flows.preprocess import preprocess
 from flows.recipe import Recipe
 from flows.reconstruct import reconstruct
@@ -58,7 +59,9 @@ def solve(session_url: str, exposure_ids: Sequence[str], recipe: Recipe, reports
     """From imported exposures to a sharpened map; what each stage did is added to ``reports``."""
     view = LiveView(session_url, recipe.report_session.web_folder)
     reports.append(diagnose_gain(session_url, list(exposure_ids), recipe.diagnose_gain))
-    for batch in batches(exposure_ids, recipe.batch_size):
+    for number, batch in enumerate(batches(exposure_ids, recipe.batch_size)):
+        if number <= 1:  # before anything has started, and by what the first exposures cost
+            show_forecast(session_url, recipe, reports)
         reports += preprocess(session_url, batch, recipe)
         view.update(len(batch))
         check_failures(reports, recipe.max_failed_fraction)
@@ -115,5 +118,6 @@ def merge_batches(reports: list[StageReport]) -> list[StageReport]:
             cpu_seconds=known.cpu_seconds + report.cpu_seconds,
             foreseen_cpu_seconds=known.foreseen_cpu_seconds + report.foreseen_cpu_seconds,
             peak_memory_bytes=max(known.peak_memory_bytes, report.peak_memory_bytes),
+            foreseen_memory_bytes=max(known.foreseen_memory_bytes, report.foreseen_memory_bytes),
         )
     return list(merged.values())

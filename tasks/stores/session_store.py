@@ -101,6 +101,11 @@ class SessionStore:
         """Names of the versions that were made from this store."""
         return [n.removesuffix(".json") for n in (self.location / "versions").list() if n.endswith(".json")]
 
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether there is a session at an address."""
+        return (Location.of(url) / "zarr.json").read_bytes() is not None
+
     @classmethod
     def open(cls, url: str) -> SessionStore:
         """Open an existing store; raises StoreError where there is none, or one with a newer layout.

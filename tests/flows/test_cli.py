@@ -18,6 +18,8 @@ runner = CliRunner()
         (["process", "--session", "s.zarr", "--movies", ".", "--set", "symmetry"], "expected name=value"),
         (["process", "--session", "s.zarr", "--movies", "."], "pick_particles.diameter_angstrom: Field required"),
         (["process", "--session", "s.zarr", "--movies", ".", "--recipe", "none"], "give a YAML file or one of"),
+        (["forecast", "/nowhere", "--diameter", "130"], "/nowhere: is not a folder"),
+        (["forecast", "/nowhere"], "pick_particles.diameter_angstrom: Field required"),
     ],
 )
 def test_a_wrong_call_says_what_to_do(arguments, words):
@@ -33,6 +35,16 @@ def test_the_ledger_is_shown_and_balances(store):
     assert result.exit_code == 0, result.output
     numbers = [int(word) for word in result.output.split("seen =")[1].split() if word.isdigit()]
     assert sum(numbers[:4]) == int(result.output.split("seen =")[0].split()[-1])
+
+
+def test_what_a_session_will_need_is_told_from_its_store(store):
+    fill_session(store)
+    arguments = ["forecast", store.url, "--diameter", "130", "--symmetry", "O"]
+    result = runner.invoke(app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    rows = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.startswith("│")}
+    assert set(rows) >= {"correct_motion", "classify_2d", "refine_map", "all"}
+    assert "300 × 340 px" in rows["correct_motion"]
 
 
 def test_a_second_export_is_refused_until_it_may_overwrite(store, tmp_path):
