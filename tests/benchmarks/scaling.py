@@ -44,7 +44,7 @@ class _Run(NamedTuple):
 
 
 def scaling(folder: Path, n_movies: int = 12, n_rounds: int = 3) -> list[Comparison]:
-    """Wall time with one worker over that with two, of medians over rounds that take turns."""
+    """Wall time with one worker over that with two, of each round and their median."""
     recipe = _imported(folder, n_movies)
     runs: dict[int, list[_Run]] = {1: [], 2: []}
     with _cluster(1) as one, _cluster(2) as two:
@@ -57,11 +57,13 @@ def scaling(folder: Path, n_movies: int = 12, n_rounds: int = 3) -> list[Compari
     for n_workers, found in runs.items():
         told = ", ".join(f"{run.wall_seconds:.1f} s ({run.cpu_seconds:.1f} CPU-s)" for run in found)
         print(f"{n_movies} movies, {n_workers} worker{'s' * (n_workers > 1)}: {told}")
-    wall = {n: statistics.median(run.wall_seconds for run in found) for n, found in runs.items()}
-    cpu = {n: statistics.median(run.cpu_seconds for run in found) for n, found in runs.items()}
+    walls = [one.wall_seconds / two.wall_seconds for one, two in zip(runs[1], runs[2])]
+    cpus = [one.cpu_seconds / two.cpu_seconds for one, two in zip(runs[1], runs[2])]
+    rounds = [_line(f"wall time with 1 CPU worker over 2, round {i}", ratio, None) for i, ratio in enumerate(walls, 1)]
     return [
-        _line("wall time with 1 CPU worker over 2", wall[1] / wall[2], 1.8),
-        _line("CPU time with 1 CPU worker over 2", cpu[1] / cpu[2], None),
+        *rounds,
+        _line("wall time with 1 CPU worker over 2, median", statistics.median(walls), 1.8),
+        _line("CPU time with 1 CPU worker over 2, median", statistics.median(cpus), None),
     ]
 
 
