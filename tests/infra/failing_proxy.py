@@ -29,6 +29,8 @@ class FailingProxy:
         self._is_closed = False
         self.n_refused = 0
         """Requests that came while it failed."""
+        self.recovery_seconds: float | None = None
+        """From the end of the failure to the first request after it."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -63,6 +65,7 @@ class FailingProxy:
 
     def _start_failing(self, seconds: float, failure: Failure) -> None:
         self._failure = failure
+        self.recovery_seconds = None
         self._failing_until = time.monotonic() + seconds
         self._drop_all()
 
@@ -83,6 +86,8 @@ class FailingProxy:
         if self.is_failing():
             self._refuse(client)
             return
+        if self._failing_until and self.recovery_seconds is None:
+            self.recovery_seconds = time.monotonic() - self._failing_until
         try:
             server = socket.create_connection(self._target)
         except OSError:

@@ -68,11 +68,12 @@ def assert_done_once(store: SessionStore) -> None:
         assert len(product.attempts()) == 1
 
 
-def test_a_session_on_s3_has_the_numbers_of_one_in_a_folder(bucket, movies, workers, tmp_path):
+def test_a_session_on_s3_has_the_numbers_of_one_in_a_folder(bucket, movies, workers, tmp_path, record_property):
     local = preprocess(str(tmp_path / "local.zarr"), movies)
     remote = preprocess(f"{bucket}/remote.zarr", movies)
     assert_done_once(remote)
     assert remote.exposure_ids() == local.exposure_ids()
+    n_arrays = 0
     for exposure in local.exposure_ids():
         for stage in ("import_session", "correct_motion"):
             ours, theirs = (s.exposure_product(exposure, stage).read() for s in (local, remote))
@@ -81,6 +82,9 @@ def test_a_session_on_s3_has_the_numbers_of_one_in_a_folder(bucket, movies, work
             assert theirs.record.fingerprint == ours.record.fingerprint
             for name in ours.names:
                 np.testing.assert_array_equal(theirs[name], ours[name])
+                n_arrays += 1
+    assert n_arrays > 4
+    record_property("seen", f"{n_arrays} arrays and the figures of all stages are the same to the last bit")
 
 
 @pytest.mark.parametrize("failure", ["answers 503", "drops connections"])
@@ -94,7 +98,8 @@ def test_an_outage_is_waited_for_and_nothing_is_lost_or_done_twice(
         assert proxy.n_refused > 0, "the outage never came"
         assert_done_once(store)
         record_property("outage_seconds", OUTAGE_SECONDS)
-        record_property("requests_refused", proxy.n_refused)
+        record_property("recovery_seconds", f"{proxy.recovery_seconds:.1f}")
+        record_property("seen", f"{proxy.n_refused} requests refused and repeated; every product whole, of one attempt")
 
 
 def test_patience_ends_with_words(bucket, swift, monkeypatch):
@@ -110,7 +115,7 @@ def test_patience_ends_with_words(bucket, swift, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
-def test_wrong_credentials_are_named_and_not_waited_for(wrong, bucket, swift, monkeypatch):
+def test_wrong_credentials_are_named_and_not_waited_for(wrong, bucket, swift, monkeypatch, record_property):
     store = SessionStore.create(f"{bucket}/session.zarr", "session")
     monkeypatch.setenv(wrong, "lab:nobody")
     monkeypatch.setenv("VITRIFLOW_STORE_PATIENCE_SECONDS", "3600")  # waiting would outlast the test
@@ -122,7 +127,9 @@ def test_wrong_credentials_are_named_and_not_waited_for(wrong, bucket, swift, mo
         store.product(ADDRESS).write("import_session", 1, StageParams(), {}) as attempt,
     ):
         attempt.write("micrograph", np.ones((8, 8), np.float32))
-    assert time.monotonic() - started < 120
+    seconds = time.monotonic() - started
+    assert seconds < 120
+    record_property("seen", f"refused in {seconds:.0f} s, with the names of the variables to look at; nothing written")
 
 
 def test_a_user_who_may_only_read_reads_and_is_refused_in_words(bucket, swift, monkeypatch):

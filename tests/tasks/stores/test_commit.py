@@ -124,7 +124,7 @@ def test_a_folder_without_a_session_says_so(tmp_path):
         SessionStore.open(str(tmp_path))
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_readable(store):
+def test_a_full_disk_is_named_and_leaves_nothing_readable(store, record_property):
     """A real one: a file-size limit makes the kernel refuse the write as a full disk does."""
     script = f"""
 import resource, numpy as np
@@ -144,6 +144,7 @@ except StoreWriteError as error:
     assert "check free space" in done.stdout
     assert store.product(ADDRESS).record() is None
     assert store.product(ADDRESS).attempts() == []
+    record_property("seen", "the write fails with the words check free space; no record, no attempt is left")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /proc here")
