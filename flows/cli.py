@@ -59,6 +59,7 @@ from tasks.stores.upkeep.retention import restore as mark_wanted
 from tasks.stores.upkeep.survey import find_sessions
 from tasks.sweep_session import sweep_session
 from tasks.workers.connection import NoWorkerError
+from tasks.workers.items import SchedulerLostError
 from tasks.workers.room import DoesNotFitError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -71,6 +72,7 @@ EXPECTED_ERRORS = (
     ExportError,
     ServiceError,
     NoWorkerError,
+    SchedulerLostError,
     DoesNotFitError,
     TooManyFailuresError,
     LeaseHeldError,

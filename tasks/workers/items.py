@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -46,7 +47,7 @@ def run_items(
 
     Items that take little time go to the workers in groups. Yields (item, result) as they finish. A result is what the
     function returned, or the exception that ended it: ``StoreWriteError`` as raised, everything else, a killed worker
-    included, as the reason in words.
+    included, as the reason in words. Raises SchedulerLostError where the scheduler ends: then no item is to blame.
     ``advance`` is called after each item in place of a progress bar of these items' own.
 
     When the operator suspends or cancels the flow run no further item is started. Items that wait for a worker are
@@ -109,7 +110,7 @@ def run_items(
                 except Empty:
                     continue
                 group = running.pop(future)
-                outcomes = _outcomes_of(future)
+                outcomes = _outcomes_of(future, name)
                 future.release()
                 if isinstance(outcomes, KilledWorker) and not is_last_chance:
                     suspects += group  # Dask blames all that the worker had, and one of them may have killed it
@@ -164,10 +165,19 @@ def run_all(
             raise result
 
 
-def _outcomes_of(future: Future) -> Outcomes | Exception:
+class SchedulerLostError(RuntimeError):
+    """The scheduler ended, or forgot what it was to do, while items were with it."""
+
+
+def _outcomes_of(future: Future, name: str) -> Outcomes | Exception:
     """What a finished future gave, or what ended it: its worker may die when it is done and before it is asked."""
     try:
         return future.result()  # type: ignore[no-any-return]
+    except CancelledError as error:
+        raise SchedulerLostError(
+            f"{name}: the Dask scheduler withdrew its items ({error}); it was stopped or started anew. What is done is "
+            "kept: run the same again when the scheduler and its workers are back (`vitriflow up`)"
+        ) from error
     except Exception as error:
         return error
 

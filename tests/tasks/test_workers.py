@@ -1,5 +1,6 @@
 """Items on labelled workers: kept, failed and skipped ones, and the guard."""
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from tasks.workers import groups
 from tasks.workers import stage as stage_runs
 from tasks.workers.connection import NoWorkerError, connect, require_workers
 from tasks.workers.device import device
-from tasks.workers.items import run_items
+from tasks.workers.items import SchedulerLostError, run_items
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 
@@ -174,6 +175,33 @@ def test_an_item_whose_library_exits_or_panics_fails_and_nobody_waits_for_it(wor
     assert [result for item, result in found.items() if item not in (2, 3)] == [0, 1, 4]
     assert str(found[2]) == "rude 2: SystemExit: a library that ends its process"
     assert str(found[3]) == "rude 3: BaseException: panic"
+
+
+def _kill(item, pid):
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(30)
+
+
+def test_where_the_scheduler_is_killed_the_stage_says_so_and_no_item_is_blamed(tmp_path):
+    known_at = tmp_path / "scheduler.json"
+    scheduler, worker = (
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{role}", "--scheduler-file", known_at, *options])
+        for role, options in {
+            "scheduler": ["--port", "0", "--no-dashboard"],
+            "worker": ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--resources", "CPU=1"],
+        }.items()
+    )
+    try:
+        while not known_at.exists() or not known_at.stat().st_size:
+            time.sleep(0.1)
+        address = json.loads(known_at.read_text())["address"]
+        with connect(address, patience_seconds=60):
+            with pytest.raises(SchedulerLostError, match="lost: the Dask scheduler withdrew its items"):
+                list(run_items(_kill, [1, 2], scheduler.pid, label="CPU", name="lost"))
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
 
 
 def test_of_a_group_whose_worker_is_killed_only_the_item_that_kills_it_fails(tmp_path):
