@@ -195,9 +195,11 @@ def test_where_the_scheduler_is_killed_the_stage_says_so_and_no_item_is_blamed(t
         while not known_at.exists() or not known_at.stat().st_size:
             time.sleep(0.1)
         address = json.loads(known_at.read_text())["address"]
-        with connect(address, patience_seconds=60):
-            with pytest.raises(SchedulerLostError, match="lost: the Dask scheduler withdrew its items"):
-                list(run_items(_kill, [1, 2], scheduler.pid, label="CPU", name="lost"))
+        with (
+            connect(address, patience_seconds=60),
+            pytest.raises(SchedulerLostError, match="lost: the Dask scheduler withdrew its items"),
+        ):
+            list(run_items(_kill, [1, 2], scheduler.pid, label="CPU", name="lost"))
     finally:
         for process in (scheduler, worker):
             process.kill()
