@@ -14,6 +14,9 @@ from tasks.stores.storage.location import StoreError
 from tests.torture.feed import Feed
 from tests.torture.site import Row, Site
 
+_SECONDS_OF_SILENCE = 240.0
+"""Longer than any fault needs to be got over."""
+
 
 def feed_with_kills(folder: Path, n_files: int, seconds_between: float, growth_pause_seconds: float) -> list[Row]:
     """Files at ten times a microscope's pace, some of them bad, while one service after the other is killed."""
@@ -48,7 +51,7 @@ def feed_with_kills(folder: Path, n_files: int, seconds_between: float, growth_p
             _wait(lambda killed_at=killed_at: any(t > killed_at + 1 for t in site.commit_times()), 600)
             recoveries.append((fault, min(t for t in site.commit_times() if t > killed_at + 1) - killed_at))
         feed.join()
-        is_complete = _wait(lambda: not _unfinished(store_url, feed), 600 + 3 * n_files, is_fatal=False)
+        is_complete = _wait_while_something_comes(site, lambda: not _unfinished(store_url, feed))
         lines = read_ledger(SessionStore.open(str(store_url))).lines
         wrong = _wrong_outcomes(lines, feed)
         counts = Counter(line.state for line in lines)
@@ -113,12 +116,19 @@ def _is_fate(line: Line, fate: str) -> bool:
     return (line.state, line.stage) == (fate, "import_session") and bool(line.reason)
 
 
-def _wait(is_so: Callable[[], bool], seconds: float, is_fatal: bool = True) -> bool:
+def _wait(is_so: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:
-            if is_fatal:
-                raise TimeoutError(f"waited {seconds:g} s in vain")
-            return False
+            raise TimeoutError(f"waited {seconds:g} s in vain")
         time.sleep(0.5)
+
+
+def _wait_while_something_comes(site: Site, is_so: Callable[[], bool]) -> bool:
+    """Whether it came about before no product was made for some minutes."""
+    started = time.time()
+    while not is_so():
+        if time.time() - max([started, *site.commit_times()[-1:]]) > _SECONDS_OF_SILENCE:
+            return False
+        time.sleep(2.0)
     return True
