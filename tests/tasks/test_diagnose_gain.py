@@ -123,7 +123,7 @@ def test_a_changed_gain_and_a_new_dead_column_raise_one_alarm_each_where_they_st
     broken[20:24, 30:33] = 0
     names += add_movies(store, detector, 5, first=6, broken=broken)
     names += add_movies(store, with_other_pixels(detector, 0.5, generator(9)), 6, first=11, broken=broken)
-    with caplog.at_level(logging.WARNING, "tasks.diagnose_gain"):
+    with caplog.at_level(logging.WARNING, "tasks.gain_doctor"):
         for start in range(0, len(names), 4):
             found = diagnosed(store, names[start : start + 4])
     alarms = {alarm.kind: alarm for alarm in found.alarms}

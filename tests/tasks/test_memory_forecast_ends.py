@@ -16,6 +16,7 @@ from tasks import forecast_resolution as forecast_stage
 from tasks import import_session as import_stage
 from tasks import sharpen_map as sharpening_stage
 from tasks.forecast_resolution import ForecastResolutionParams
+from tasks.gain_doctor.one_exposure import NoParams
 from tasks.import_session import ImportSessionParams
 from tasks.intake.one_file import Work, import_file
 from tasks.records.density_map import DensityMap
@@ -46,7 +47,7 @@ def import_one(url: str, path: str) -> None:
 
 
 def sum_counts(url: str, exposure_id: str) -> None:
-    _make_product(exposure_id, _StoreOfGroup(url), gain_stage._SUMS_OF_EXPOSURE, gain_stage._NoParams())
+    _make_product(exposure_id, _StoreOfGroup(url), gain_stage._SUMS_OF_EXPOSURE, NoParams())
     assert SessionStore.open(url).exposure_product(exposure_id, "diagnose_gain").record().state == "done"
 
 
