@@ -29,6 +29,11 @@ from tasks.records.exposure import Exposure, ExposureCtf
 from tasks.records.particle_identity import half_sets
 from tasks.records.session import StageParams
 from tasks.refine_map import RefineMapParams
+from tasks.refinement.alignment import align_block
+from tasks.refinement.halves import merge_halves
+from tasks.refinement.iterations import VERSION as REFINEMENT_VERSION
+from tasks.refinement.iterations import State, block_name, blocks_of, write_iteration
+from tasks.refinement.start import no_poses
 from tasks.stores.commit import Record
 from tasks.stores.products.map_store import describe
 from tasks.stores.products.outline import exposures_outline, movies_outline, particles_outline
@@ -107,10 +112,10 @@ def write_last_iteration(store: SessionStore, box: int, n_particles: int) -> Scr
         describe(attempt, about)
     scratch = refinement_scratch(store.url)
     with scratch.write("iteration_000") as attempt:
-        refinement_stage._write_iteration(
+        write_iteration(
             attempt, _state(box), reference_1=density, reference_2=density, noise=np.ones((2, box // 2), np.float32),
             half_set=half_sets(particles, 1), is_found=np.zeros(n_particles, bool),
-            **refinement_stage._no_poses(n_particles),
+            **no_poses(n_particles),
         )  # fmt: skip
     return scratch
 
@@ -118,24 +123,24 @@ def write_last_iteration(store: SessionStore, box: int, n_particles: int) -> Scr
 def refinement_scratch(url: str) -> Scratch[RefineMapParams]:
     store = SessionStore.open(url)
     inputs = store.fingerprints(["particles/extracted", "maps/initial"])
-    return Scratch(store, "refine_map", refinement_stage._VERSION, REFINEMENT, inputs)
+    return Scratch(store, "refine_map", REFINEMENT_VERSION, REFINEMENT, inputs)
 
 
-def _state(box: int) -> refinement_stage._State:
-    return refinement_stage._State(iteration=0, radius=box // 2 - 3, is_amplitude_known=True)
+def _state(box: int) -> State:
+    return State(iteration=0, radius=box // 2 - 3, is_amplitude_known=True)
 
 
 def align(url: str, box: str) -> None:
     scratch = refinement_scratch(url)
-    for block in refinement_stage._blocks(scratch):
-        name = refinement_stage._block_name(1, block)
-        _make_block((name, block), scratch, refinement_stage._align_block, _state(int(box)), False)
+    for block in blocks_of(scratch):
+        name = block_name(1, block)
+        _make_block((name, block), scratch, align_block, _state(int(box)), False)
 
 
 def merge(url: str, box: str) -> None:
     scratch = refinement_scratch(url)
-    blocks = refinement_stage._blocks(scratch)
-    _make_block(("iteration_001", 1), scratch, refinement_stage._merge, _state(int(box)), blocks, True)
+    blocks = blocks_of(scratch)
+    _make_block(("iteration_001", 1), scratch, merge_halves, _state(int(box)), blocks, True)
 
 
 @pytest.mark.parametrize("box", [64, 96])
@@ -156,7 +161,7 @@ def test_a_refinement_of_blocks_that_are_not_kept_aligns_alike(store):
         with allotted(spare):
             forget_other_stages("none")
             align(store.url, "64")
-        names = [refinement_stage._block_name(1, block) for block in refinement_stage._blocks(scratch)]
+        names = [block_name(1, block) for block in blocks_of(scratch)]
         found.append([scratch.read(name)[array] for name in names for array in ("rotation", "data")])
         scratch.remove(*names)
     for with_room, without in zip(*found, strict=True):

@@ -15,10 +15,12 @@ from kernels.ctf import Defocus
 from kernels.maps.fsc import fsc, resolution_angstrom
 from kernels.maps.refinement import low_pass
 from kernels.rotations import angular_distance_rad, random_rotations, symmetry_group
-from tasks import refine_map as stage
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
 from tasks.refine_map import RefineMapParams, refine_map
+from tasks.refinement import alignment, products
+from tasks.refinement.iterations import VERSION
+from tasks.refinement.renewal import last_refinement
 from tasks.stores.products.map_store import density_map, describe, read_map
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.products.scratch import Scratch
@@ -167,14 +169,14 @@ def test_a_refinement_of_more_particles_starts_from_the_last_one(growing, worker
     last = read_map(growing, "refined")
     before = read_particles(growing.product("particles/refined").read())
     write_extracted(growing, dim.imaged, 3)
-    searched, align = [], stage.align
+    searched, align = [], alignment.align
 
     def watched(observation, *arguments):
         if arguments[-1] is not None and arguments[-1].n_candidates:
             searched.append(len(observation.image))
         return align(observation, *arguments)
 
-    monkeypatch.setattr(stage, "align", watched)
+    monkeypatch.setattr(alignment, "align", watched)
     assert refine_map.fn(growing.url, ONE_BLOCK).done == ["particles/refined", "maps/refined"]
     assert sum(searched) == N_PARTICLES - N_FIRST, "only the new ones are sought everywhere, once"
     record = growing.product("maps/refined").record()
@@ -224,14 +226,14 @@ def test_a_renewal_that_was_stopped_goes_on_and_the_last_map_stays_until_the_nex
         raise RuntimeError("lost")
 
     # the particles of the renewal are written, its map is not
-    monkeypatch.setattr(stage, "describe", lost)
+    monkeypatch.setattr(products, "describe", lost)
     with pytest.raises(RuntimeError, match="lost"):
         refine_map.fn(growing.url, ONE_BLOCK)
     monkeypatch.undo()
     assert len(read_particles(growing.product("particles/refined").read())) == N_PARTICLES
     np.testing.assert_array_equal(read_map(growing, "refined")["map"], last["map"])
     aligned = []
-    monkeypatch.setattr(stage, "align", lambda *_: aligned.append(1))
+    monkeypatch.setattr(alignment, "align", lambda *_: aligned.append(1))
     assert refine_map.fn(growing.url, ONE_BLOCK).done == ["particles/refined", "maps/refined"]
     assert not aligned
     record = growing.product("maps/refined").record()
@@ -245,10 +247,10 @@ def test_why_a_refinement_starts_from_the_initial_map_is_said(growing, workers, 
     def reason(**changes) -> str:
         params = ONE_BLOCK.model_copy(update=changes)
         inputs = growing.fingerprints(["particles/extracted", "maps/initial"])
-        scratch = Scratch(growing, "refine_map", stage._VERSION, params, inputs)
+        scratch = Scratch(growing, "refine_map", VERSION, params, inputs)
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            stage._last_refinement(scratch)
+            last_refinement(scratch)
         return caplog.text
 
     assert "from the last map, of 100 particles" in reason()
