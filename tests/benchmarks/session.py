@@ -19,7 +19,8 @@ import torch
 import typer
 from rich.console import Console
 
-from flows.cli import demo_inputs, running_services
+from flows.commands.processing import demo_inputs
+from flows.commands.services import running_services
 from flows.demonstrate import demonstrate
 from flows.process_session import process_session
 from flows.recipe import read_recipe

@@ -17,7 +17,7 @@ import boto3
 import psutil
 from rich.console import Console
 
-from flows import cli
+from flows.commands import status
 from tasks.records.comparison import Comparison
 from tasks.stores.commit import Record
 from tasks.stores.ledger import STAGES, write_index
@@ -94,10 +94,10 @@ def _write_ledger(store: SessionStore, first: int, end: int) -> None:
 
 def _timed_status(store: SessionStore) -> tuple[float, float]:
     """Wall and CPU seconds of the second look; the first imports what it needs."""
-    with open(os.devnull, "w") as nowhere, patch.object(cli, "console", Console(file=nowhere)):
-        cli._show_status(store.url)
+    with open(os.devnull, "w") as nowhere, patch.object(status, "console", Console(file=nowhere)):
+        status.show_status(store.url)
         wall, cpu = time.perf_counter(), time.process_time()
-        cli._show_status(store.url)
+        status.show_status(store.url)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

@@ -1,5 +1,8 @@
 """The command line: what it prints, and errors that an operator can act on."""
 
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -62,3 +65,18 @@ def test_the_status_says_whose_a_session_is(tmp_path, monkeypatch):
     store = SessionStore.create(str(tmp_path / "session.zarr"))
     result = runner.invoke(app, ["status", store.url], env={"COLUMNS": "200"})
     assert f"Owner m.curie, group {store.session.group}" in result.output
+
+
+def test_the_status_is_shown_without_what_only_flows_need():
+    """Importing it all takes seconds, and the status is asked for often."""
+    program = "import sys, flows.cli, flows.commands.status; print(sorted({'torch', 'prefect'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_command_says_what_it_does():
+    listed = runner.invoke(app, ["--help"]).output
+    for name in ("up", "down", "deploy", "process", "forecast", "watch", "demo", "status", "sessions", "compare",
+                 "export", "sweep", "restore"):  # fmt: skip
+        assert f" {name} " in listed
+        found = runner.invoke(app, [name, "--help"])
+        assert found.exit_code == 0 and f" {name} " in found.output, found.output

@@ -22,7 +22,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_HOME, temporary_settings
 
-from flows import cli
+from flows.commands.services import running_services
 from flows.services import ServiceError, down, require_login, up
 from flows.settings import Settings
 from tasks.records.secrets import SecretError
@@ -66,7 +66,7 @@ def test_without_the_login_nothing_is_answered(without_login):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{without_login.prefect_api_url}/admin/version", timeout=30)
     assert refused.value.code == 401
-    with pytest.raises(ServiceError, match="set PREFECT_API_AUTH_STRING"), cli.running_services():
+    with pytest.raises(ServiceError, match="set PREFECT_API_AUTH_STRING"), running_services():
         pass
 
 
@@ -79,7 +79,7 @@ def test_with_another_login_the_command_line_says_so(without_login, monkeypatch)
 
 def test_with_the_login_a_flow_runs_and_the_login_is_written_nowhere(without_login, home, monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", LOGIN)
-    with temporary_settings({PREFECT_HOME: home / "client"}), cli.running_services():
+    with temporary_settings({PREFECT_HOME: home / "client"}), running_services():
         assert seven() == 7
         with get_client(sync_client=True) as client:
             (run,) = client.read_flow_runs()

@@ -12,8 +12,6 @@ import os
 from functools import lru_cache
 from typing import Any
 
-from prefect.blocks.system import Secret
-
 _NAMES = {"access_key_id": "key", "secret_access_key": "secret", "session_token": "token"}
 
 
@@ -28,6 +26,8 @@ def block_name() -> str | None:
 @lru_cache(maxsize=4)
 def credentials_of(block: str) -> dict[str, str]:
     """Keyword arguments of an S3 client, from a block; asked for once a process."""
+    from prefect.blocks.system import Secret  # takes a second, which every look at a store would wait for
+
     try:
         value: Any = Secret.load(block, _sync=True).get()  # type: ignore[call-arg, union-attr]
     except ValueError as error:
