@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import dask
 import psutil
 from distributed import Client
 from pydantic import BaseModel
@@ -54,7 +55,7 @@ QUIET_ENVIRONMENT = {
 }
 """Dask looks every 10 ms at what each thread of a worker does and wakes every 20 ms to see whether it is awake."""
 
-PRELOAD_ENVIRONMENT = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "flows.exposure_stages"}
+_PRELOADED = "flows.exposure_stages"
 """A worker imports the stages when it starts: their 4 s would come between the first movie and its processing."""
 
 MALLOC_ENVIRONMENT = {
@@ -82,11 +83,18 @@ def worker_environment(label: Literal["CPU", "GPU"], n_threads: int) -> dict[str
     threading = {"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads), "OMP_WAIT_POLICY": "PASSIVE"}
     return {
         **QUIET_ENVIRONMENT,
-        **PRELOAD_ENVIRONMENT,
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": _preloaded(),
         **MALLOC_ENVIRONMENT,
         **threading,
         **({"CUDA_VISIBLE_DEVICES": ""} if label == "CPU" else {}),
     }
+
+
+def _preloaded() -> str:
+    """What workers import at their start: the stages, and what Dask's files and the environment here name."""
+    chosen = dask.config.get("distributed.worker.preload", [], config=dask.config.collect())
+    others = [name for name in ([chosen] if isinstance(chosen, str) else chosen) if name != _PRELOADED]
+    return repr([_PRELOADED, *others]) if others else _PRELOADED
 
 
 class ServiceError(RuntimeError):

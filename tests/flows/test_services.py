@@ -21,7 +21,7 @@ import pytest
 from distributed import Client
 
 from flows.ports import listens
-from flows.services import Launch, Process, ServiceError, down, running, start_on_port, up
+from flows.services import Launch, Process, ServiceError, down, running, start_on_port, up, worker_environment
 from flows.settings import Settings
 from tasks.workers.connection import workers_of
 
@@ -143,3 +143,11 @@ def test_down_stops_every_process(tmp_path):
     assert down(settings) == 3
     assert running(settings) is None
     assert not any(process.running() for process in services.processes)
+
+
+def test_workers_import_what_the_site_preloads_besides_the_stages(monkeypatch):
+    name = "DASK_DISTRIBUTED__WORKER__PRELOAD"
+    monkeypatch.delenv(name, raising=False)
+    assert worker_environment("CPU", 1)[name] == "flows.exposure_stages"
+    monkeypatch.setenv(name, "of_the_site")
+    assert worker_environment("CPU", 1)[name] == "['flows.exposure_stages', 'of_the_site']"
