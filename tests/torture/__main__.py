@@ -19,18 +19,26 @@ HEADER = "| fault | seen | items lost | done twice | time to recover |\n|---|---
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="fewer files and shorter pauses")
-    is_short = parser.parse_args().short
+    parser.add_argument("--only", help="one scenario: 'files with kills', 'faults with a test', 'a late worker', …")
+    arguments = parser.parse_args()
+    is_short = arguments.short
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="vitriflow-torture-") as name:
-        for scenario, run in scenarios(Path(name), is_short).items():
+        chosen = scenarios(Path(name), is_short)
+        if arguments.only not in (None, *chosen):
+            parser.error(f"--only {arguments.only!r}: expected one of {', '.join(chosen)}")
+        for scenario, run in chosen.items():
+            if arguments.only not in (None, scenario):
+                continue
             found = rows_of(scenario, run)
             print("\n".join(map(line, found)), flush=True)
             rows += found
     text = "\n".join([HEADER, *map(line, rows)])
     print(f"\n{text}")
-    target = Path("bench") / ("torture-short.md" if is_short else "torture.md")
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(text + "\n")
+    if arguments.only is None:
+        target = Path("bench") / ("torture-short.md" if is_short else "torture.md")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text + "\n")
     return int(any(row.lost or row.twice for row in rows))
 
 
