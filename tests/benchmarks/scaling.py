@@ -46,7 +46,7 @@ class _Run(NamedTuple):
     """Items that were worked on at once, on average."""
 
 
-def scaling(folder: Path, n_movies: int = 8, n_rounds: int = 3) -> list[Comparison]:
+def scaling(folder: Path, n_movies: int = 24, n_rounds: int = 2) -> list[Comparison]:
     """Wall time with one worker over that with two, of each round and their median."""
     recipe = _imported(folder, n_movies)
     runs: dict[int, list[_Run]] = {1: [], 2: []}
