@@ -153,7 +153,6 @@ def need(about: Outline, params: BuildInitialMapParams) -> Need:
         stage=_STAGE,
         n_items=params.n_restarts + 1,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=8 * about.box**3 + params.n_restarts * 4 * about.box**3,
         cpu_seconds=1 + 1.2e-9 * n_iterations * n_used * n_orientations * n_coefficients,
         told_from=f"{n_used} of {about.particles_words}, {n_orientations:.0f} orientations",

@@ -122,7 +122,6 @@ def need(about: Outline, has_gain: bool) -> Need:
         stage=STAGE,
         n_items=about.n_exposures,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=about.n_exposures * 400_000,
         cpu_seconds=about.n_exposures * cpu_seconds,
         told_from=about.frames_words,

@@ -113,7 +113,6 @@ def need(about: Outline, params: EstimateCtfParams) -> Need:
         stage=_STAGE.name,
         n_items=about.n_exposures,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=about.n_exposures * 600_000,
         cpu_seconds=about.n_exposures * (4 if params.is_phase_plate else 1) * (0.2 + 0.05e-6 * about.n_px),
         told_from=about.frames_words,

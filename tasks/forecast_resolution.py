@@ -135,7 +135,6 @@ def need(about: Outline, params: ForecastResolutionParams) -> Need:
         stage=_STAGE,
         n_items=n_groups + 1,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=7 * n_groups * about.box**3,
         cpu_seconds=1 + n_groups * 1e-7 * about.box**3 + 4e-7 * about.n_particles * about.box**2,
         told_from=about.particles_words,

@@ -175,7 +175,6 @@ def need(about: Outline, _params: ImportSessionParams) -> Need:
         stage=STAGE,
         n_items=about.n_exposures,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=about.n_exposures * (n_bytes if not is_count else about.n_frames * about.n_px // 2),
         cpu_seconds=about.n_exposures * (0.05 + 0.01e-6 * about.n_frames * about.n_px),
         told_from=about.frames_words,

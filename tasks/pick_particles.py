@@ -111,7 +111,6 @@ def need(about: Outline, params: PickParticlesParams) -> Need:
         stage=_STAGE,
         n_items=about.n_exposures,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=about.n_exposures * 50_000,
         cpu_seconds=about.n_exposures * (6 if params.method == "template" else 1) * (0.15 + 0.1e-6 * about.n_px),
         told_from=about.frames_words,

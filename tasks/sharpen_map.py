@@ -127,7 +127,6 @@ def need(about: Outline, params: SharpenMapParams, resolution_angstrom: float | 
         stage=_sharpening.name,
         n_items=1,
         memory_bytes=memory,
-        least_memory_bytes=memory,
         disk_bytes=12 * about.box**3,
         cpu_seconds=0.5 + 1.6e-8 * n_windows(about.box, step) * window**3,
         told_from=f"a map of {about.box} px, windows of {window} px",

@@ -16,8 +16,9 @@ class Need(BaseModel):
     n_items: int = Field(ge=0)
     memory_bytes: int = Field(ge=0)
     """At the peak of one item that takes all it can use, beside what a worker's process takes anyway."""
-    least_memory_bytes: int = Field(ge=0)
-    """The same when the item is cut into the smallest pieces; the result does not change."""
+    least_memory_bytes: int = Field(default_factory=lambda known: known["memory_bytes"], ge=0)
+    """The same when the item is cut into the smallest pieces; the result does not change. Left out where it is not cut.
+    """
     disk_bytes: int = Field(ge=0)
     """Written to the store by all items together, at the time when most of it is there; scratch included."""
     cpu_seconds: float = Field(ge=0)

@@ -59,7 +59,7 @@ def _nothing(store: SessionStore, item: str, params: StageParams, attempt: Attem
 
 def _need(store: SessionStore, items: Sequence[str], params: StageParams) -> Need:
     return Need(
-        stage="correct_motion", n_items=len(items), memory_bytes=1, least_memory_bytes=1, disk_bytes=1, cpu_seconds=0,
+        stage="correct_motion", n_items=len(items), memory_bytes=1, disk_bytes=1, cpu_seconds=0,
         told_from="nothing", remedy="wait",
     )  # fmt: skip
 
