@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.movies.fixed_pattern import detail
-from kernels.movies.gain_evidence import GainUse, Meaning, binning, evidence, patterns, scores, uses
+from kernels.movies.gain_evidence import Meaning, binning, evidence, patterns, scores, uses
 from kernels.movies.pattern_watch import ExposureSummary, summarise
 from tasks.gain_doctor.counts import file_set_aside, summed_counts
 from tasks.gain_doctor.given_gain import gain_arrays
@@ -51,7 +51,6 @@ def sum_exposure(store: SessionStore, exposure_id: str, params: NoParams, attemp
         raise SkipItem(f"{float(found.expected.mean()):.2g} counts on a pixel: the beam was off, or hardly on")
     summary = summarise(counts, found, is_good)
     attempt.figures.update(mean_counts=round(summary.mean_counts, 4), noise=round(summary.noise, 4))
-    of: list[GainUse] = []
     if gain is not None:
         attempt.details["gain_shape"] = list(gain.shape)
         factor = binning(gain.shape, shape)

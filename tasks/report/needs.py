@@ -16,28 +16,28 @@ def need_rows(needs: Sequence[Need], costs: Mapping[str, Cost]) -> list[dict[str
 
     Where this session's items cost more or less than was foreseen, so will the others of their stage.
     """
-    rows = []
+    rows, all_seconds = [], 0.0
     for need in needs:
-        ratio = costs[need.stage].ratio if need.stage in costs else 1.0
+        seconds = need.cpu_seconds * (costs[need.stage].ratio if need.stage in costs else 1.0)
+        all_seconds += seconds
         least, most = (PROCESS_BYTES + n for n in (need.least_memory_bytes, need.memory_bytes))
         rows.append(
             {
                 "stage": need.stage,
                 "items": str(need.n_items),
                 "GB of a worker": " to ".join(dict.fromkeys(f"{n / 1e9:.1f}" for n in (least, most))),
-                "CPU time": duration_words(ratio * need.cpu_seconds),
+                "CPU time": duration_words(seconds),
                 "GB on disk": f"{need.disk_bytes / 1e9:.2f}",
                 "of": need.told_from,
             }
         )
-    seconds = sum((costs[n.stage].ratio if n.stage in costs else 1.0) * n.cpu_seconds for n in needs)
     largest = max(PROCESS_BYTES + need.least_memory_bytes for need in needs)
     rows.append(
         {
             "stage": "all",
             "items": "",
             "GB of a worker": f"{largest / 1e9:.1f} or more",
-            "CPU time": duration_words(seconds),
+            "CPU time": duration_words(all_seconds),
             "GB on disk": f"{sum(need.disk_bytes for need in needs) / 1e9:.2f}",
             "of": "scratch included",
         }
