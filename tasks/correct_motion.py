@@ -24,7 +24,7 @@ from tasks.records.exposure import Exposure
 from tasks.records.forecast import Need, Outline
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt, Reader
-from tasks.stores.products.exposure_store import exposure
+from tasks.stores.products.exposure_store import SUMMED, exposure, is_summed
 from tasks.stores.products.outline import movies_outline
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
@@ -79,11 +79,7 @@ def correct_motion(session_url: str, exposure_ids: list[str], params: CorrectMot
     Memory of an item: see `need`; 1.4 GB for 24 frames of 2048 × 2048 pixels of 1 Å.
     """
     store = SessionStore.open(session_url)
-    micrographs = {}
-    for exposure_id in exposure_ids:
-        record = store.exposure_product(exposure_id, "import_session").record()
-        if record is not None and record.state == "done" and exposure(store, exposure_id).kind == "micrograph":
-            micrographs[exposure_id] = "a micrograph; it was summed before it came here"
+    micrographs = {exposure_id: SUMMED for exposure_id in exposure_ids if is_summed(store, exposure_id)}
     report = run_stage(session_url, _STAGE, [e for e in exposure_ids if e not in micrographs], params)
     report.skipped.update(micrographs)
     return report

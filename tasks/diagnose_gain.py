@@ -25,8 +25,8 @@ from tasks.records.forecast import Need, Outline
 from tasks.records.gain import GainDiagnosis
 from tasks.records.session import StageReport
 from tasks.stores.commit import fingerprint
-from tasks.stores.products.exposure_store import exposure
-from tasks.stores.products.outline import is_imported, movies_outline
+from tasks.stores.products.exposure_store import SUMMED, is_imported, is_summed
+from tasks.stores.products.outline import movies_outline
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
 
@@ -63,9 +63,8 @@ def _movies(store: SessionStore, exposure_ids: Sequence[str]) -> tuple[list[str]
     """Movies, once each and in order, and why the others are none."""
     movies, others = [], {}
     for exposure_id in dict.fromkeys(exposure_ids):
-        record = store.exposure_product(exposure_id, "import_session").record()
-        if record is not None and record.state == "done" and exposure(store, exposure_id).kind == "micrograph":
-            others[exposure_id] = "a micrograph; it was summed before it came here"
+        if is_summed(store, exposure_id):
+            others[exposure_id] = SUMMED
         else:
             movies.append(exposure_id)
     return movies, others

@@ -19,6 +19,23 @@ def exposure(store: SessionStore, exposure_id: str) -> Exposure:
     return Exposure.model_validate(record.details["exposure"])
 
 
+def is_imported(store: SessionStore, exposure_id: str) -> bool:
+    """Whether the exposure's import was done."""
+    record = store.exposure_product(exposure_id, "import_session").record()
+    return record is not None and record.state == "done"
+
+
+SUMMED = "a micrograph; it was summed before it came here"
+
+
+def is_summed(store: SessionStore, exposure_id: str) -> bool:
+    """Whether the exposure was imported as a micrograph, so that stages of movies skip it: it is `SUMMED`."""
+    record = store.exposure_product(exposure_id, "import_session").record()
+    if record is None or record.state != "done":
+        return False
+    return Exposure.model_validate(record.details["exposure"]).kind == "micrograph"
+
+
 def micrograph_address(store: SessionStore, exposure_id: str) -> str:
     """Address of the product that holds the exposure's micrograph: motion corrected, or imported as one."""
     kind = exposure(store, exposure_id).kind

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.records.exposure import Exposure
 from tasks.records.forecast import Outline
 from tasks.records.particles import ParticleSet
-from tasks.stores.products.exposure_store import exposure
+from tasks.stores.products.exposure_store import exposure, is_imported
 from tasks.stores.products.observations import stack_geometry
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
@@ -53,12 +53,6 @@ def session_outline(store: SessionStore) -> Outline:
         return about
     n_particles, n_extracted = (int(extracted.figures.get(name) or 0) for name in ("n_particles", "n_exposures"))
     return about.model_copy(update={"n_particles": round(n_particles / max(1, n_extracted) * n_exposures)})
-
-
-def is_imported(store: SessionStore, exposure_id: str) -> bool:
-    """Whether the exposure's import was done."""
-    record = store.exposure_product(exposure_id, "import_session").record()
-    return record is not None and record.state == "done"
 
 
 def outline_of(abouts: Sequence[Exposure]) -> Outline:
