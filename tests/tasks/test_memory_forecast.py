@@ -1,7 +1,7 @@
 """The memory that stages foresee against what their items take, each in a process of its own."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributed import Client, LocalCluster
+from numpy.typing import NDArray
 
 from kernels.optics import Optics
 from tasks import build_initial_map as first_map_stage
@@ -85,16 +86,21 @@ def test_motion_correction_takes_what_was_foreseen(store, shape, n_frames, pixel
     assert_foreseen(foreseen, found)
 
 
-def test_a_movie_corrected_in_little_memory_is_the_same(store):
-    write_movie(store, (600, 640), 10, 1.5)
-    micrographs = []
+def in_any_room(store: SessionStore, make: Callable[[str], None], stage: str, name: str) -> list[NDArray]:
+    """An array of the stage's product, made with all the memory that it can use and with the least."""
+    found = []
     for spare in (math.inf, 0.0):
         with allotted(spare):
-            correct(store.url)
-        product = store.exposure_product("e", "correct_motion")
-        micrographs.append(product.read()["micrograph"])
+            make(store.url)
+        product = store.exposure_product("e", stage)
+        found.append(product.read()[name])
         product._record_location.remove_file()
-    np.testing.assert_array_equal(*micrographs)
+    return found
+
+
+def test_a_movie_corrected_in_little_memory_is_the_same(store):
+    write_movie(store, (600, 640), 10, 1.5)
+    np.testing.assert_array_equal(*in_any_room(store, correct, "correct_motion", "micrograph"))
 
 
 # --- refinement -------------------------------------------------------------------------------------------------------
@@ -230,14 +236,7 @@ def test_stages_of_a_micrograph_take_what_was_foreseen(store, shape):
 
 def test_particles_extracted_a_few_at_a_time_are_the_same(store):
     write_micrograph(store, (600, 640), n_picks=60)
-    stacks = []
-    for spare in (math.inf, 0.0):
-        with allotted(spare):
-            extract(store.url)
-        product = store.exposure_product("e", "extract_particles")
-        stacks.append(product.read()["image"])
-        product._record_location.remove_file()
-    np.testing.assert_array_equal(*stacks)
+    np.testing.assert_array_equal(*in_any_room(store, extract, "extract_particles", "image"))
 
 
 # --- particles --------------------------------------------------------------------------------------------------------
