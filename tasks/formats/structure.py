@@ -1,4 +1,4 @@
-"""Atomic models as mmCIF."""
+"""Atomic models as PDB and mmCIF files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,138 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import gemmi
+import numpy as np
+import torch
 
+from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.specimen.cage import THREE_LETTERS, Chain
+from tasks.formats import FormatError
 
+_COLUMNS_OF_1992 = 72
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def read_structure(path: Path | str) -> AtomicModel:
+    """First model of a PDB or mmCIF file, gzipped or not; of alternative conformations the most occupied one.
+
+    Raises
+    ------
+    FormatError
+        Where the file cannot be read or has no atoms.
+    """
+    structure = _read(str(path))
+    if len(structure) == 0 or structure[0].count_atom_sites() == 0:
+        raise FormatError(f"{path}: holds no atoms; expected a model in PDB or mmCIF format")
+    residues: list[Residue] = []
+    residue: list[int] = []
+    names: list[str] = []
+    elements: list[str] = []
+    rows: list[tuple[float, ...]] = []
+    for chain in structure[0]:
+        for found in chain:
+            first = len(names)
+            for atom in _most_occupied(found):
+                residue.append(len(residues))
+                names.append(atom.name)
+                elements.append(atom.element.name.upper())
+                rows.append((atom.pos.z, atom.pos.y, atom.pos.x, atom.b_iso, atom.occ))
+            if len(names) > first:
+                number, code = found.seqid.num, found.seqid.icode.strip()
+                residues.append(Residue(chain.name, found.name, number if number is not None else 0, code))
+    table = torch.from_numpy(np.array(rows, dtype=np.float64))
+    index = torch.tensor(residue, dtype=torch.int64)
+    return AtomicModel(
+        tuple(residues), index, tuple(names), tuple(elements), table[:, :3], table[:, 3].float(), table[:, 4].float()
+    )
+
+
+def _read(path: str) -> gemmi.Structure:
+    try:
+        return gemmi.read_structure(path, merge_chain_parts=True)
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        if "charge" in str(error):  # PDB files from before 1996 number their lines there
+            return gemmi.read_pdb(path, max_line_length=_COLUMNS_OF_1992)
+        raise FormatError(
+            f"{path}: is no PDB or mmCIF file that can be read ({error}); save the model again"
+        ) from error
+
+
+def _most_occupied(residue: gemmi.Residue) -> list[gemmi.Atom]:
+    """One atom of each name; all from one conformation where they differ by no more than their letters."""
+    total: dict[str, float] = {}
+    for atom in residue:
+        if atom.has_altloc():
+            total[atom.altloc] = total.get(atom.altloc, 0.0) + atom.occ
+    best = max(total, key=lambda letter: total[letter], default="")
+    chosen: dict[str, gemmi.Atom] = {}
+    for atom in residue:
+        if atom.name not in chosen or atom.altloc == best:
+            chosen[atom.name] = atom
+    return list(chosen.values())
+
+
+def write_structure(path: Path | str, model: AtomicModel, name: str = "model") -> None:
+    """Write a model as mmCIF, or as PDB where the path ends so; the file appears under its name when it is whole.
+
+    Raises
+    ------
+    ValueError
+        For a PDB file of chains with longer names, or more atoms, than that format can hold.
+    """
+    path = Path(path)
+    structure = to_gemmi(model, name)
+    is_pdb = path.suffix.lower() in (".pdb", ".ent")
+    longest = max((len(r.chain) for r in model.residues), default=0)
+    if is_pdb and (longest > 2 or len(model) > 99_999):
+        raise ValueError(
+            f"{path}: a PDB file holds 99,999 atoms and chain names of 2 letters, found {len(model)} atoms and names"
+            f" of {longest}; write mmCIF (.cif)"
+        )
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        if is_pdb:
+            structure.write_pdb(str(partial))
+        else:
+            structure.make_mmcif_document().write_file(str(partial))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def to_gemmi(model: AtomicModel, name: str = "model") -> gemmi.Structure:
+    """The model as gemmi holds it, with its entities found."""
+    structure = gemmi.Structure()
+    structure.name = name
+    written = gemmi.Model(1)
+    bounds = torch.searchsorted(model.residue, torch.arange(model.n_residues + 1)).tolist()
+    coordinates = model.coordinates_angstrom.tolist()
+    b_factors, occupancies = model.b_factor_angstrom2.tolist(), model.occupancy.tolist()
+    chain: gemmi.Chain | None = None
+    for about, first, end in zip(model.residues, bounds, bounds[1:]):
+        if chain is None or chain.name != about.chain:
+            if chain is not None:
+                written.add_chain(chain)
+            chain = gemmi.Chain(about.chain)
+        residue = gemmi.Residue()
+        residue.name = about.name
+        residue.seqid = gemmi.SeqId(about.number, about.insertion_code or " ")
+        for i in range(first, end):
+            atom = gemmi.Atom()
+            z, y, x = coordinates[i]
+            atom.name, atom.element, atom.pos = (
+                model.names[i],
+                gemmi.Element(model.elements[i]),
+                gemmi.Position(x, y, z),
+            )
+            atom.b_iso, atom.occ = b_factors[i], occupancies[i]
+            residue.add_atom(atom)
+        chain.add_residue(residue)
+    if chain is not None:
+        written.add_chain(chain)
+    structure.add_model(written)
+    structure.merge_chain_parts()
+    structure.setup_entities()
+    return structure
 
 
 def write_chains(

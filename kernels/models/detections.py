@@ -1,0 +1,53 @@
+"""What the detection network tells of a map: candidates for residues, each with its frame, neighbours and type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ProteinDetections:
+    """Candidates for amino acids, the surest first; positions in Å, (z, y, x), in the frame of the map."""
+
+    alpha_angstrom: Tensor
+    """(n, 3) Cα."""
+    confidence: Tensor
+    """(n,) calibrated probability that a Cα lies within 2 Å."""
+    backbone_offset_angstrom: Tensor
+    """(n, 3, 3) from the Cα to N, C and O."""
+    next_offset_angstrom: Tensor
+    """(n, 3) from the Cα to that of the next residue towards the C terminus."""
+    previous_offset_angstrom: Tensor
+    """(n, 3) from the Cα to that of the residue before."""
+    amino_acid: Tensor
+    """(n, 20) probabilities in the order of `residues.AMINO_ACIDS`."""
+    secondary_structure: Tensor
+    """(n, 3) probabilities in the order of `residues.SECONDARY_STRUCTURES`."""
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+
+@dataclass(frozen=True)
+class NucleotideDetections:
+    """Candidates for nucleotides, the surest first; positions in Å, (z, y, x), in the frame of the map."""
+
+    sugar_angstrom: Tensor
+    """(n, 3) C4'."""
+    confidence: Tensor
+    """(n,) calibrated probability that a C4' lies within 3 Å."""
+    phosphate_offset_angstrom: Tensor
+    """(n, 3) from the C4' to the P of the same nucleotide."""
+    base_offset_angstrom: Tensor
+    """(n, 3) from the C4' to the centre of the base's ring atoms."""
+    next_offset_angstrom: Tensor
+    """(n, 3) from the C4' to that of the next nucleotide towards the 3' end."""
+    previous_offset_angstrom: Tensor
+    """(n, 3) from the C4' to that of the nucleotide before."""
+    base: Tensor
+    """(n, 4) probabilities in the order of `residues.BASES`."""
+
+    def __len__(self) -> int:
+        return len(self.confidence)
