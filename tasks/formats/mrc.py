@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tasks.formats import FormatError
 from tasks.formats.image_file import ImageFile
 
-_HEADER_BYTES = 1024
+HEADER_BYTES = 1024
 _DTYPES = {0: np.int8, 1: np.int16, 2: np.float32, 6: np.uint16, 12: np.float16}
 _OTHER_MODES = {3: "complex int16", 4: "complex float32", 101: "packed 4-bit"}
 _BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 12: 16, 101: 4}
@@ -38,24 +38,9 @@ def open_mrc(path: Path) -> ImageFile:
     """
     n_bytes = path.stat().st_size
     with path.open("rb") as file:
-        content = file.read(_HEADER_BYTES)
-    if len(content) < _HEADER_BYTES:
-        raise FormatError(
-            f"{path}: found {len(content)} bytes, expected an MRC header of {_HEADER_BYTES}; copy the file again"
-        )
-    order, header = _parse_header(path, content)
-    nx, ny, nz, mode = (int(header[name]) for name in ("nx", "ny", "nz", "mode"))
-    dtype = np.dtype(_DTYPES[mode]).newbyteorder(order)
-    if mode == 0 and _is_unsigned(header, order):
-        dtype = np.dtype(np.uint8)
-    offset = _HEADER_BYTES + int(header["nsymbt"])
-    expected = offset + nx * ny * nz * dtype.itemsize
-    if n_bytes != expected:
-        problem = "truncated" if n_bytes < expected else "too long"
-        raise FormatError(
-            f"{path}: {problem}: found {n_bytes} bytes, expected {expected} for {nz} frames of ({ny}, {nx}) in mode "
-            f"{mode}; copy the file again"
-        )
+        content = file.read(HEADER_BYTES)
+    header, dtype, offset = parse_layout(path, content, n_bytes)
+    nx, ny, nz = (int(header[name]) for name in ("nx", "ny", "nz"))
     cell, sampling = float(header["cella"]["x"]), int(header["mx"])
     pixel_size = cell / sampling if sampling > 0 and np.isfinite(cell) and cell > 0 else None
 
@@ -66,6 +51,36 @@ def open_mrc(path: Path) -> ImageFile:
         return image.reshape(ny, nx).astype(dtype.newbyteorder("="), copy=False)
 
     return ImageFile(path, "mrc", nz, (ny, nx), dtype.newbyteorder("="), pixel_size, frame)
+
+
+def parse_layout(path: Path, content: bytes, n_bytes: int) -> tuple[np.void, np.dtype, int]:
+    """Header, type of a pixel in the file's byte order, and where in the file the first one stands.
+
+    Parameters
+    ----------
+    content
+        The first kilobyte of the file at least.
+    n_bytes
+        Size of the file, which has to be what its header says.
+    """
+    if len(content) < HEADER_BYTES:
+        raise FormatError(
+            f"{path}: found {len(content)} bytes, expected an MRC header of {HEADER_BYTES}; copy the file again"
+        )
+    order, header = _parse_header(path, content[:HEADER_BYTES])
+    nx, ny, nz, mode = (int(header[name]) for name in ("nx", "ny", "nz", "mode"))
+    dtype = np.dtype(_DTYPES[mode]).newbyteorder(order)
+    if mode == 0 and _is_unsigned(header, order):
+        dtype = np.dtype(np.uint8)
+    offset = HEADER_BYTES + int(header["nsymbt"])
+    expected = offset + nx * ny * nz * dtype.itemsize
+    if n_bytes != expected:
+        problem = "truncated" if n_bytes < expected else "too long"
+        raise FormatError(
+            f"{path}: {problem}: found {n_bytes} bytes, expected {expected} for {nz} frames of ({ny}, {nx}) in mode "
+            f"{mode}; copy the file again"
+        )
+    return header, dtype, offset
 
 
 @dataclass(frozen=True)
@@ -82,14 +97,14 @@ class StatedSize:
 def stated_size(path: Path) -> StatedSize:
     """Size of a file as its header says, in any mode of MRC2014 and IMOD; nothing but the header is read."""
     with path.open("rb") as file:
-        content = file.read(_HEADER_BYTES)
-    if len(content) < _HEADER_BYTES:
+        content = file.read(HEADER_BYTES)
+    if len(content) < HEADER_BYTES:
         raise FormatError(
-            f"{path}: found {len(content)} bytes, expected an MRC header of {_HEADER_BYTES}; copy the file again"
+            f"{path}: found {len(content)} bytes, expected an MRC header of {HEADER_BYTES}; copy the file again"
         )
     _, header = _find_header(path, content)
     nx, ny, nz, mode = (int(header[name]) for name in ("nx", "ny", "nz", "mode"))
-    return StatedSize(nz, (ny, nx), _HEADER_BYTES + int(header["nsymbt"]) + -(-nx * _BITS[mode] // 8) * ny * nz)
+    return StatedSize(nz, (ny, nx), HEADER_BYTES + int(header["nsymbt"]) + -(-nx * _BITS[mode] // 8) * ny * nz)
 
 
 def _parse_header(path: Path, content: bytes) -> tuple[Literal["<", ">"], np.void]:
