@@ -1,0 +1,69 @@
+"""Servalcat brings a displaced model back, whatever the map's origin, and says what it cannot do."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from kernels.models.atomic_model import AtomicModel
+from tasks.model_refinement.evidence import Evidence, require_in_map
+from tasks.model_refinement.servalcat import Effort, RefinementError, refined
+from tasks.model_refinement.weight_scan import refined_at_best_weight
+
+
+def displaced(model: AtomicModel, rms_angstrom: float = 0.6) -> AtomicModel:
+    """Moved by smooth waves, so that neighbours stay together."""
+    generator = torch.Generator().manual_seed(3)
+    place = model.coordinates_angstrom
+    shift = torch.zeros_like(place)
+    for _ in range(12):
+        wave, direction = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+        shift += torch.sin(place @ wave / 8)[:, None] * direction
+    return model.at(place + rms_angstrom * shift / shift.square().sum(-1).mean().sqrt())
+
+
+def alpha_error(found: AtomicModel, true: AtomicModel) -> float:
+    return float((found.positions("CA") - true.positions("CA")).norm(dim=-1).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("n_maps", [1, 2])
+def test_a_displaced_model_comes_back_at_a_weight_that_keeps_its_geometry(subunit, monomers, n_maps):
+    start = displaced(subunit.model)
+    maps = (subunit.half_1, subunit.half_2) if n_maps == 2 else (subunit.sharpened,)
+    scanned = refined_at_best_weight(start, Evidence(maps, 3.0), monomers)
+    assert alpha_error(start, subunit.model) > 0.5
+    assert alpha_error(scanned.result.model, subunit.model) < 0.25
+    assert scanned.result.angle_rmsd_deg < 1.7
+    assert scanned.result.fsc_average > 0.9
+    assert scanned.result.model.names == start.names
+    if n_maps == 2:
+        sane = [trial.fsc_average_free for trial in scanned.trials if trial.angle_rmsd_deg <= 1.6]
+        chosen = next(t for t in scanned.trials if t.weight == pytest.approx(scanned.result.weight, rel=1e-3))
+        assert chosen.fsc_average_free == max(sane)
+
+
+def test_a_model_away_from_its_map_is_refused(subunit):
+    grid, model = subunit.sharpened, subunit.model
+    require_in_map(model, grid)
+    with pytest.raises(ValueError, match="atoms lie outside of the map"):
+        require_in_map(model.at(model.coordinates_angstrom - grid.origin_angstrom + 200), grid)
+    with pytest.raises(ValueError, match="does not lie in the map's density"):
+        require_in_map(model, dataclasses.replace(grid, voxels=-grid.voxels))
+    with pytest.raises(ValueError, match="no atoms"):
+        require_in_map(model.take(torch.zeros(len(model), dtype=torch.bool)), grid)
+
+
+def test_halves_that_differ_are_refused(subunit):
+    moved = dataclasses.replace(subunit.half_2, origin_angstrom=subunit.half_2.origin_angstrom + 1)
+    with pytest.raises(ValueError, match="half maps differ"):
+        Evidence((subunit.half_1, moved), 3.0)
+    with pytest.raises(ValueError, match="finer than voxels"):
+        Evidence((subunit.half_1,), 1.2)
+
+
+def test_a_run_without_room_or_time_says_so(subunit, monomers):
+    evidence = Evidence((subunit.half_1, subunit.half_2), 3.0)
+    with pytest.raises(RefinementError, match="did not finish within 1 s"):
+        refined(subunit.model, evidence, monomers, effort=Effort(seconds=1))
+    with pytest.raises(RefinementError, match=r"needed more than -1\.5 GB|ended with code"):
+        refined(subunit.model, evidence, monomers, effort=Effort(memory_bytes=-1_500_000_000))
