@@ -13,8 +13,8 @@ from kernels.maps.fsc import fsc
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sharpening import sharpened
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.internal_coordinates import side_chain_hydrogens, side_chain_names
 from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS
-from kernels.specimen.cage import side_chain_hydrogens, side_chain_names
 from kernels.specimen.potential import Atoms, density_map
 
 _B_STEP_ANGSTROM2 = 15.0

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from kernels.models.internal_coordinates import SIDE_CHAINS
 from kernels.rotations import symmetry_group
-from kernels.specimen.cage import CHI_ANGLES_DEG, SIDE_CHAINS, build_chain, cage_atoms, cage_chains
+from kernels.specimen.cage import CHI_ANGLES_DEG, build_chain, cage_atoms, cage_chains
 
 
 def of(chain, name):
