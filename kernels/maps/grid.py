@@ -30,6 +30,26 @@ class DensityGrid:
         """Indices (..., 3) in voxels as positions in Å, float64."""
         return index_voxels.double() * self.voxel_size_angstrom + self.origin_angstrom.to(index_voxels.device)
 
+    def values_at(self, coordinates_angstrom: Tensor) -> Tensor:
+        """(...) density at positions (..., 3) in Å, linear between the voxels; 0 outside of the map."""
+        position = self.to_voxels(coordinates_angstrom).to(torch.float64)
+        lower = position.floor()
+        fraction = (position - lower).to(self.voxels.dtype)
+        size = torch.tensor(self.voxels.shape, device=position.device)
+        is_inside = ((position >= 0) & (position <= size - 1)).all(-1)
+        lower = lower.long().clamp(min=0).minimum(size - 2)
+        fraction = torch.where(position.floor().long() > size - 2, torch.ones_like(fraction), fraction)
+        flat = self.voxels.reshape(-1)
+        _, n_y, n_x = self.voxels.shape
+        corner = (lower[..., 0] * n_y + lower[..., 1]) * n_x + lower[..., 2]
+        z, y, x = fraction.unbind(-1)
+        total = torch.zeros_like(z)
+        for step, weight in ((0, 1 - z), (n_y * n_x, z)):
+            front = torch.lerp(flat[corner + step], flat[corner + step + 1], x)
+            back = torch.lerp(flat[corner + step + n_x], flat[corner + step + n_x + 1], x)
+            total = total + weight * torch.lerp(front, back, y)
+        return total * is_inside
+
     def with_voxels(self, voxels: Tensor) -> DensityGrid:
         """Another density in the same place.
 
