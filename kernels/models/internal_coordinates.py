@@ -81,6 +81,10 @@ SIDE_CHAINS: dict[str, tuple[tuple[str, str, float, float, int, float, int], ...
         ("NH1", "CD NE CZ", 1.326, 120.0, 0, 0, 2),
         ("NH2", "CD NE CZ", 1.326, 119.7, 0, 180, 2),
     ),
+    "P": (
+        ("CG", "N CA CB", 1.492, 104.5, 1, 0, 2),
+        ("CD", "CA CB CG", 1.503, 106.1, 2, 0, 2),
+    ),
     "S": (("OG", "N CA CB", 1.417, 110.8, 1, 0, 1),),
     "T": (
         ("OG1", "N CA CB", 1.433, 109.6, 1, 0, 1),
@@ -113,16 +117,30 @@ SIDE_CHAINS: dict[str, tuple[tuple[str, str, float, float, int, float, int], ...
 }
 """Side chains beyond CB. Source: bond lengths and angles of Engh & Huber, Acta Cryst. 1991, A47:392."""
 
+_BETA_DIHEDRAL_DEG = {"P": 114.0}
+"""Of CB about the bond from C to CA, counted from N, where a ring makes it another than that of all others."""
+
 
 def side_chain_names(letter: str) -> list[str]:
     return [] if letter == "G" else ["CB", *(atom[0] for atom in SIDE_CHAINS[letter])]
+
+
+def chi_atoms(letter: str) -> list[tuple[str, str, str, str]]:
+    """The four atoms of each chi angle."""
+    found: dict[int, tuple[str, str, str, str]] = {}
+    for name, sources, *_, chi, offset_deg, _n_hydrogens in SIDE_CHAINS[letter]:
+        if chi and offset_deg == 0:
+            a, b, c = sources.split()
+            found[chi] = (a, b, c, name)
+    return [found[chi] for chi in sorted(found)]
 
 
 def side_chain_hydrogens(letter: str, is_first: bool) -> list[int]:
     """Hydrogens of all atoms of a residue: N, CA, C, O and the side chain."""
     on_beta = {"A": 3, "I": 1, "T": 1, "V": 1}.get(letter, 2)
     beta = [] if letter == "G" else [on_beta]
-    return [3 if is_first else 1, 2 if letter == "G" else 1, 0, 0, *beta, *(atom[-1] for atom in SIDE_CHAINS[letter])]
+    on_nitrogen = (0 if letter == "P" else 1) + (2 if is_first else 0)
+    return [on_nitrogen, 2 if letter == "G" else 1, 0, 0, *beta, *(atom[-1] for atom in SIDE_CHAINS[letter])]
 
 
 def backbone_coordinates(torsions_rad: Tensor) -> Tensor:
@@ -183,9 +201,8 @@ def side_chain_coordinates(letter: str, backbone: Tensor, chi_rad: Tensor) -> Te
     if letter == "G":
         return backbone[..., :0, :]
     known = dict(zip(PROTEIN_BACKBONE, backbone.unbind(-2)))
-    known["CB"] = place(
-        known["N"], known["C"], known["CA"], 1.530, math.radians(110.1), torch.tensor(math.radians(122.6))
-    )
+    around = torch.tensor(math.radians(_BETA_DIHEDRAL_DEG.get(letter, 122.6)))
+    known["CB"] = place(known["N"], known["C"], known["CA"], 1.530, math.radians(110.1), around)
     for name, sources, bond, angle_deg, chi, offset_deg, _ in SIDE_CHAINS[letter]:
         turn = torch.tensor(math.radians(offset_deg), dtype=backbone.dtype)
         if chi:
@@ -205,3 +222,11 @@ def place(a: Tensor, b: Tensor, c: Tensor, bond: float, angle_rad: float, dihedr
     return c + bond * (
         -math.cos(angle_rad) * along + sine * torch.cos(dihedral) * side + sine * torch.sin(dihedral) * normal
     )
+
+
+def dihedral_rad(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """(...) angle about b-c from a to d, of positions (..., 3) in (x, y, z), in (-pi, pi] (IUPAC sign)."""
+    first, axis, last = b - a, c - b, d - c
+    n1, n2 = torch.linalg.cross(first, axis), torch.linalg.cross(axis, last)
+    y = (axis.norm(dim=-1, keepdim=True) * first * n2).sum(-1)
+    return torch.atan2(y, (n1 * n2).sum(-1))

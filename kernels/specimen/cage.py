@@ -20,7 +20,7 @@ from kernels.models.internal_coordinates import (
     side_chain_hydrogens,
     side_chain_names,
 )
-from kernels.models.residues import PROTEIN_BACKBONE
+from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS, PROTEIN_BACKBONE
 from kernels.rotations import from_rotation_vector, symmetry_group
 from kernels.specimen.cage_design import PLACEMENT_ANGSTROM, PLACEMENT_ROTATION_VECTOR, ROTAMERS, SEQUENCE, TORSIONS_DEG
 from kernels.specimen.potential import Atoms
@@ -29,6 +29,7 @@ CHI_ANGLES_DEG: dict[str, tuple[tuple[float, ...], ...]] = {
     "A": ((),),
     "G": ((),),
     "C": ((-65,), (-177,), (62,)),
+    "P": ((27, -35), (-25, 36)),
     "S": ((62,), (-65,), (-178,)),
     "T": ((62,), (-65,), (-175,)),
     "V": ((175,), (-60,), (63,)),
@@ -98,11 +99,7 @@ CHI_ANGLES_DEG: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 """Rotamers by number. Source: central values of Lovell, Word, Richardson & Richardson, Proteins 2000, 40:389."""
 
-THREE_LETTERS = {
-    "A": "ALA", "C": "CYS", "D": "ASP", "E": "GLU", "F": "PHE", "G": "GLY", "H": "HIS", "I": "ILE", "K": "LYS",
-    "L": "LEU", "M": "MET", "N": "ASN", "Q": "GLN", "R": "ARG", "S": "SER", "T": "THR", "V": "VAL", "W": "TRP",
-    "Y": "TYR",
-}  # fmt: skip
+THREE_LETTERS = dict(zip(AMINO_ACID_LETTERS, AMINO_ACIDS))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.maps.sharpening import sharpened
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.internal_coordinates import side_chain_hydrogens, side_chain_names
-from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS
+from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS, PROTEIN_BACKBONE
 from kernels.specimen.potential import Atoms, density_map
 
 _B_STEP_ANGSTROM2 = 15.0
@@ -105,11 +105,8 @@ def _n_hydrogens(model: AtomicModel) -> Tensor:
 def _hydrogen_table() -> dict[tuple[str, str], int]:
     table = {}
     for name, letter in zip(AMINO_ACIDS, AMINO_ACID_LETTERS):
-        if letter == "P":
-            numbers = dict(zip(("N", "CA", "C", "O", "CB", "CG", "CD"), (0, 1, 0, 0, 2, 2, 2)))
-        else:
-            numbers = dict(zip(("N", "CA", "C", "O", *side_chain_names(letter)), side_chain_hydrogens(letter, False)))
-        table.update({(name, atom): n for atom, n in numbers.items()})
+        atoms = (*PROTEIN_BACKBONE, *side_chain_names(letter))
+        table.update({(name, atom): n for atom, n in zip(atoms, side_chain_hydrogens(letter, False))})
     return table
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kernels.models.internal_coordinates import SIDE_CHAINS
+from kernels.models.internal_coordinates import SIDE_CHAINS, dihedral_rad
 from kernels.rotations import symmetry_group
 from kernels.specimen.cage import CHI_ANGLES_DEG, build_chain, cage_atoms, cage_chains
 
@@ -18,10 +18,7 @@ def of(chain, name):
 
 
 def dihedral_deg(a, b, c, d):
-    first, axis, last = b - a, c - b, d - c
-    n1, n2 = torch.linalg.cross(first, axis), torch.linalg.cross(axis, last)
-    y = (axis.norm(dim=-1, keepdim=True) * first * n2).sum(-1)
-    return torch.rad2deg(torch.atan2(y, (n1 * n2).sum(-1)))
+    return torch.rad2deg(dihedral_rad(a, b, c, d))
 
 
 def test_the_cage_is_unchanged_by_the_24_rotations_of_its_group():
@@ -96,7 +93,7 @@ def test_side_chains_are_bonded_as_chemistry_has_it(letter):
         mine = [i for i in range(len(chain.names)) if chain.residue[i] == 1]
         distance = torch.cdist(chain.coordinates_angstrom[mine], chain.coordinates_angstrom[mine])
         pairs = distance[torch.triu(torch.ones_like(distance, dtype=torch.bool), 1)]
-        n_rings = {"F": 1, "Y": 1, "H": 1, "W": 2}.get(letter, 0)
+        n_rings = {"F": 1, "Y": 1, "H": 1, "P": 1, "W": 2}.get(letter, 0)
         assert (pairs < 1.95).sum() == len(mine) - 1 + n_rings
         assert pairs.min() > 1.2
         assert pairs[pairs > 1.95].min() > 2.1  # the 1-3 distance of a five-membered ring
