@@ -1,0 +1,1 @@
+"""From what a network detects in a map to chains with sequence."""

@@ -1,0 +1,108 @@
+"""The most probable set of paths through candidates: a mixed-integer programme."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, vstack
+
+MOST_ROUNDS = 20
+TIME_LIMIT_S = 30.0
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def best_paths(
+    node_score: Floats,
+    source: Integers,
+    target: Integers,
+    link_score: Floats,
+    exclusive: list[tuple[list[int], list[int]]] | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Nodes and links of the paths with the highest sum of scores; no path is a ring.
+
+    Parameters
+    ----------
+    node_score
+        (node,) what a node adds where it is used.
+    source, target, link_score
+        (link,) directed links and what each adds.
+    exclusive
+        Sets of nodes of which one may be used, each with links that lift the ban (between close neighbours).
+
+    Returns
+    -------
+    (node,) and (link,) masks.
+
+    Raises
+    ------
+    RuntimeError
+        Where no solution is found.
+    """
+    n, m = len(node_score), len(source)
+    if n == 0:
+        return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+    nodes, links = np.arange(n), np.arange(m)
+    uses = csr_array((np.ones(n), (nodes, m + nodes)), (n, m + n))
+    rows = [
+        csr_array((np.ones(m), (source, links)), (n, m + n)) - uses,
+        csr_array((np.ones(m), (target, links)), (n, m + n)) - uses,
+    ]
+    most = [np.zeros(2 * n)]
+    if exclusive:
+        row = [r for r, (banned, lifting) in enumerate(exclusive) for _ in (*banned, *lifting)]
+        columns = [c for banned, lifting in exclusive for c in (*(m + b for b in banned), *lifting)]
+        values = [v for banned, lifting in exclusive for v in (*([1.0] * len(banned)), *([-1.0] * len(lifting)))]
+        rows.append(csr_array((values, (row, columns)), (len(exclusive), m + n)))
+        most.append(np.ones(len(exclusive)))
+    for _ in range(MOST_ROUNDS):
+        result = milp(
+            -np.concatenate([link_score, node_score]),
+            integrality=np.ones(m + n),
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(vstack(rows).tocsr(), ub=np.concatenate(most)),
+            options={"mip_rel_gap": 1e-4, "time_limit": TIME_LIMIT_S},
+        )
+        if result.x is None:
+            raise RuntimeError(f"{n} candidates with {m} links: no set of paths found ({result.message})")
+        chosen = result.x[:m] > 0.5
+        rings = _rings(source[chosen], target[chosen], np.flatnonzero(chosen))
+        if not rings:
+            return result.x[m:] > 0.5, chosen
+        for ring in rings:
+            rows.append(csr_array((np.ones(len(ring)), (np.zeros(len(ring), dtype=int), ring)), (1, m + n)))
+            most.append(np.array([len(ring) - 1.0]))
+    for ring in rings:  # rounds are used up: open what is left where it is weakest
+        chosen[min(ring, key=lambda e: link_score[e])] = False
+    return result.x[m:] > 0.5, chosen
+
+
+def _rings(source: Integers, target: Integers, index: Integers) -> list[list[int]]:
+    """Links of each closed path; every node has one successor at most."""
+    following = {int(s): (int(t), int(e)) for s, t, e in zip(source, target, index)}
+    rings, seen = [], set()
+    for start in following:
+        walk: list[int] = []
+        node = start
+        while node in following and node not in seen:
+            seen.add(node)
+            node, link = following[node]
+            walk.append(link)
+        if walk and node == start:
+            rings.append(walk)
+    return rings
+
+
+def as_paths(n: int, source: Integers, target: Integers) -> list[list[int]]:
+    """Nodes of each path in order, those that nothing is linked to as paths of one."""
+    following = dict(zip(source.tolist(), target.tolist()))
+    starts = sorted(set(range(n)) - set(target.tolist()))
+    paths = []
+    for start in starts:
+        path = [start]
+        while path[-1] in following:
+            path.append(following[path[-1]])
+        paths.append(path)
+    return paths
