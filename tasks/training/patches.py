@@ -1,0 +1,55 @@
+"""Simulated patches for training: the same number always gives the same patch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kernels.networks.detection_targets import CellTargets, targets_of
+from kernels.networks.residue_detector import normalised
+from kernels.specimen.map_simulation import Draw, SimulatedPatch, simulate_patch
+from tasks.training.structures import TrainingStructure, sampling_weights
+
+
+class SimulatedPatches(Dataset[tuple[Tensor, CellTargets]]):
+    """Patches of maps simulated on the fly, each from a seed of its own; none is ever stored."""
+
+    def __init__(
+        self, structures: Sequence[TrainingStructure], seed: int, n: int, size: int, nucleic_share: float
+    ) -> None:
+        self._structures = structures
+        self._cumulative = sampling_weights(structures, nucleic_share).cumsum(0)
+        self._seed = seed
+        self._n = n
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._n
+
+    def simulate(self, number: int) -> SimulatedPatch:
+        """Patch of a number, not normalised."""
+        draw = Draw(torch.Generator().manual_seed((self._seed << 32) + number))
+        at = torch.searchsorted(self._cumulative, torch.tensor(draw.uniform(0, 1)))
+        structure = self._structures[min(int(at), len(self._structures) - 1)]
+        return simulate_patch(structure.molecule, self._size, draw)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, CellTargets]:
+        """Normalised density (1, z, y, x) and what is true of its cells."""
+        patch = self.simulate(number)
+        return normalised(patch.density)[None], targets_of(patch)
+
+
+def batch_of(patches: Sequence[tuple[Tensor, CellTargets]]) -> tuple[Tensor, CellTargets]:
+    """Several patches as one batch."""
+    density = torch.stack([density for density, _ in patches])
+    targets = [target for _, target in patches]
+    return density, CellTargets(*(torch.stack([getattr(t, f.name) for t in targets]) for f in fields(CellTargets)))
+
+
+def moved(targets: CellTargets, device: torch.device) -> CellTargets:
+    """The same on a device."""
+    return CellTargets(*(getattr(targets, f.name).to(device) for f in fields(CellTargets)))
