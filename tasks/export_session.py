@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from kernels.optics import Optics
+from tasks.formats.map_file import write_map
 from tasks.formats.mrc import write_mrc
 from tasks.formats.star import (
     OpticsGroup,
@@ -37,7 +38,8 @@ from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams
 from tasks.stores.products.exposure_store import exposure as exposure_of
 from tasks.stores.products.exposure_store import exposure_ctf, micrograph
-from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.map_store import density_grid, read_map
+from tasks.stores.products.model_store import mmcif_bytes
 from tasks.stores.products.optics_groups import optics_groups
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
@@ -119,6 +121,7 @@ def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[_File]:
         yield _File(f"particles/{file_name(e)}.mrcs", partial(_write_stack, store, exposures[e], params))
     if params.has_maps:
         yield from _map_files(store)
+        yield from _model_files(store)
     if params.has_micrographs and exposures:
         yield _File("micrographs.star", partial(_write_micrograph_star, store, exposures))
         if any(_is_done(store, f"exposures/{e}/estimate_ctf") for e in accepted):
@@ -200,10 +203,19 @@ def _map_files(store: SessionStore) -> Iterator[_File]:
                 yield _File(f"maps/{file_name(name)}{suffix}.mrc", partial(_write_map, store, name, array))
 
 
+def _model_files(store: SessionStore) -> Iterator[_File]:
+    for name in store.names("models"):
+        if name != "zarr.json" and _is_done(store, f"models/{name}"):
+            yield _File(f"models/{file_name(name)}.cif", partial(_write_model, store, name))
+
+
+def _write_model(store: SessionStore, name: str, path: Path) -> None:
+    Location.of(path).write_bytes(mmcif_bytes(store, name))
+
+
 def _write_map(store: SessionStore, name: str, array: str, path: Path) -> None:
-    """A map with its corner at the origin of coordinates, as RELION writes them."""
-    density = read_map(store, name)[array].astype(np.float32)
-    write_mrc(path, density, density_map(store, name).pixel_size_angstrom)
+    """A map in the frame of its models: a map of ours has its corner at the origin of coordinates, as in RELION."""
+    write_map(path, density_grid(store, name, array))
 
 
 # --- STAR files -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,24 @@ def read_structure(path: Path | str) -> AtomicModel:
     FormatError
         Where the file cannot be read or has no atoms.
     """
-    structure = _read(str(path))
+    return _model(_read(str(path)), str(path))
+
+
+def parse_mmcif(content: bytes, name: str) -> AtomicModel:
+    """The model of an mmCIF file that `mmcif_of` made; ``name`` is for messages."""
+    try:
+        structure = gemmi.make_structure_from_block(gemmi.cif.read_string(content.decode()).sole_block())
+    except (RuntimeError, ValueError, UnicodeDecodeError) as error:
+        raise FormatError(f"{name}: is no mmCIF that can be read ({error}); make the model again") from error
+    return _model(structure, name)
+
+
+def mmcif_of(model: AtomicModel, name: str = "model") -> bytes:
+    """The model as an mmCIF file."""
+    return to_gemmi(model, name).make_mmcif_document().as_string().encode()
+
+
+def _model(structure: gemmi.Structure, path: str) -> AtomicModel:
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise FormatError(f"{path}: holds no atoms; expected a model in PDB or mmCIF format")
     residues: list[Residue] = []

@@ -15,6 +15,7 @@ ProductClass = Literal[
     "particle_sets",
     "classes",
     "maps",
+    "models",
     "scratch",
     "leftover_attempts",
 ]
@@ -45,6 +46,7 @@ class RetentionPolicy(BaseModel):
     particle_sets: Rule = "forever"
     classes: Rule = "forever"
     maps: Rule = "forever"
+    models: Rule = "forever"
     scratch: RuleUntilUsed = "30 days"
     """Sums and states of single iterations; used when the product they were made for is committed."""
     leftover_attempts: Rule = "2 days"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from kernels.maps.grid import DensityGrid
 from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.session_store import SessionStore
@@ -25,3 +28,11 @@ def density_map(store: SessionStore, name: str) -> DensityMap:
 def read_map(store: SessionStore, name: str) -> Reader:
     """The product ``maps/<name>`` with its arrays ``map``, ``half_1``, ``half_2``, ``mask``, ``fsc_curves``…"""
     return store.product(f"maps/{name}").read()
+
+
+def density_grid(store: SessionStore, name: str, array: str = "map") -> DensityGrid:
+    """An array of the map ``maps/<name>`` with its place in space."""
+    about = density_map(store, name)
+    voxels = torch.from_numpy(read_map(store, name)[array])
+    origin = torch.tensor(about.origin_angstrom, dtype=torch.float64)
+    return DensityGrid(voxels, about.pixel_size_angstrom, origin)

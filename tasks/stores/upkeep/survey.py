@@ -30,6 +30,7 @@ _CLASSES_OF_GROUPS: dict[str, ProductClass] = {
     "particles": "particle_sets",
     "classes": "classes",
     "maps": "maps",
+    "models": "models",
     "scratch": "scratch",
 }
 _LISTINGS_AT_ONCE = 16

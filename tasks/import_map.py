@@ -1,0 +1,121 @@
+"""Take over a map that another program made, with its half maps where they are given."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from kernels.maps.grid import DensityGrid
+from tasks.formats import FormatError
+from tasks.formats.map_file import read_map
+from tasks.records.density_map import DensityMap
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import describe
+from tasks.stores.session_store import SessionStore
+from tasks.workers.stage import Stage, run_stage
+
+_PRODUCT = "maps/imported"
+_SAME_ANGSTROM = 0.01
+
+
+class ImportMapParams(StageParams):
+    """Files of a map, and what their headers may not tell."""
+
+    map: str
+    """Sharpened map, MRC or CCP4, gzipped or not."""
+    half_1: str | None = None
+    """First half map, unfiltered."""
+    half_2: str | None = None
+    voxel_size_angstrom: float | None = Field(default=None, gt=0)
+    """Replaces that of the headers."""
+    resolution_angstrom: float | None = Field(default=None, gt=0)
+    """As it was told with the map."""
+
+
+class _ContentParams(ImportMapParams):
+    """With what the files hold, so that another content under the same name is another input."""
+
+    digests: tuple[str, ...]
+
+
+@task(name="import_map", cache_policy=NO_CACHE)
+def import_map(session_url: str, params: ImportMapParams) -> StageReport:
+    """``maps/imported`` from files. Memory: 16 bytes a voxel.
+
+    Raises
+    ------
+    FormatError
+        Where a file is not there, or only one half is given.
+    """
+    if (params.half_1 is None) != (params.half_2 is None):
+        raise FormatError(f"found half map {params.half_1 or params.half_2} alone, expected both halves or none")
+    digests = tuple(_digest(path) for path in (params.map, params.half_1, params.half_2) if path is not None)
+    return run_stage(session_url, _import, [_PRODUCT], _ContentParams(digests=digests, **params.model_dump()))
+
+
+def _digest(path: str) -> str:
+    if not Path(path).is_file():
+        raise FormatError(f"{path}: there is no such file; give the path of a map in MRC or CCP4 format")
+    with open(path, "rb") as file:
+        digest = sha256()
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _take_over(_store: SessionStore, _item: str, params: ImportMapParams, attempt: Attempt) -> None:
+    grid = read_map(params.map, params.voxel_size_angstrom)
+    arrays = {"map": grid}
+    if params.half_1 and params.half_2:
+        arrays |= {
+            f"half_{n}": read_map(p, params.voxel_size_angstrom) for n, p in ((1, params.half_1), (2, params.half_2))
+        }
+    for name, half in arrays.items():
+        _check_same_frame(params, name, half, grid)
+        attempt.write(name, half.voxels.numpy().astype(np.float32))
+    record = DensityMap(
+        name="imported",
+        kind="imported",
+        pixel_size_angstrom=grid.voxel_size_angstrom,
+        symmetry="C1",
+        resolution_angstrom=params.resolution_angstrom,
+        origin_angstrom=tuple(grid.origin_angstrom.tolist()),
+    )
+    describe(attempt, record)
+    attempt.figures.update(
+        voxel_size_angstrom=round(grid.voxel_size_angstrom, 4),
+        shape_px=" x ".join(str(n) for n in grid.voxels.shape),
+    )
+
+
+def _check_same_frame(params: ImportMapParams, name: str, half: DensityGrid, grid: DensityGrid) -> None:
+    is_same = (
+        half.voxels.shape == grid.voxels.shape
+        and abs(half.voxel_size_angstrom / grid.voxel_size_angstrom - 1) < _SAME_ANGSTROM / 10
+        and bool(torch.allclose(half.origin_angstrom, grid.origin_angstrom, atol=_SAME_ANGSTROM))
+    )
+    if not is_same:
+        raise FormatError(
+            f"{getattr(params, name)}: has {tuple(half.voxels.shape)} voxels of {half.voxel_size_angstrom:.4f} Å from"
+            f" {[round(o, 2) for o in half.origin_angstrom.tolist()]} Å, but the map {params.map}"
+            f" {tuple(grid.voxels.shape)} of {grid.voxel_size_angstrom:.4f} Å from"
+            f" {[round(o, 2) for o in grid.origin_angstrom.tolist()]} Å; give halves in the frame of the map"
+        )
+
+
+def _no_inputs(_store: SessionStore, _item: str) -> list[str]:
+    return []
+
+
+def _address(item: str) -> str:
+    return item
+
+
+_import = Stage("import_map", 1, "CPU", _take_over, _no_inputs, _address)
