@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from kernels.networks.detection_targets import WEIGHTS, losses
 from kernels.networks.residue_detector import ResidueDetector, split
 from tasks.records.session import StageParams
+from tasks.training.calibration import calibration_error, calibration_of
 from tasks.training.patches import SimulatedPatches, batch_of, moved
 from tasks.training.scores import held_out_scores
 from tasks.training.structures import read_structures
@@ -28,7 +29,7 @@ from tasks.workers.device import device
 
 logger = logging.getLogger(__name__)
 
-_HELD_OUT_SEED = 900_001
+_SCORED_SEED, _CALIBRATED_SEED = 900_001, 900_002
 _WARM_UP_STEPS = 200
 _LONGEST_GRADIENT = 5.0
 _STEPS_PER_LINE = 50
@@ -67,7 +68,8 @@ def train_residue_detector(folder: str, params: TrainResidueDetectorParams) -> d
     """Train until ``n_steps`` are done, or go on where a checkpoint in the folder left off.
 
     The folder gets ``checkpoint.pt`` (everything that is needed to go on), ``residue_detector.safetensors`` (averaged
-    weights) and ``training.jsonl`` (losses, and scores on clusters that are held out). The same parameters and seed
+    weights, calibrated on half of the clusters that are held out) and ``training.jsonl`` (losses, and scores on the
+    other half). The same parameters and seed
     give the same patches in the same order.
 
     Returns
@@ -83,14 +85,21 @@ def train_residue_detector(folder: str, params: TrainResidueDetectorParams) -> d
     structures = read_structures([Path(s) for s in params.structures], [Path(e) for e in params.excluded])
     trained = [s for s in structures if not s.is_held_out]
     held_out = [s for s in structures if s.is_held_out]
-    if not trained or not held_out:
+    clusters = sorted({s.cluster for s in held_out})
+    if not trained or len(clusters) < 2:
         raise ValueError(
-            f"{', '.join(params.structures)}: found {len(structures)} structures, of which {len(held_out)} to hold out,"
-            " one cluster of relatives in ten; expected some to train on and some to hold out; add structures"
+            f"{', '.join(params.structures)}: found {len(structures)} structures, of which {len(held_out)} in"
+            f" {len(clusters)} clusters to hold out, one cluster in ten; expected some to train on, and two clusters to"
+            " hold out; add structures"
         )
     logger.info("trained on %d structures, %d are held out", len(trained), len(held_out))
     place.mkdir(parents=True, exist_ok=True)
-    scored = SimulatedPatches(held_out, _HELD_OUT_SEED, params.n_scored_patches, params.patch_voxels, 0.15)
+    for_calibration = [s for s in held_out if s.cluster in clusters[::2]]
+    for_scores = [s for s in held_out if s.cluster not in clusters[::2]]
+    calibrating, scored = (
+        SimulatedPatches(part, seed, params.n_scored_patches, params.patch_voxels, 0.15)
+        for part, seed in ((for_calibration, _CALIBRATED_SEED), (for_scores, _SCORED_SEED))
+    )
     training = _Training(place, params)
     n_patches = params.n_steps * params.batch_size
     patches = SimulatedPatches(trained, params.seed, n_patches, params.patch_voxels, params.nucleic_share)
@@ -116,9 +125,10 @@ def train_residue_detector(folder: str, params: TrainResidueDetectorParams) -> d
             scored_at = time.monotonic()
         if is_over:
             break
+    training.averaged.calibration.copy_(calibration_of(training.averaged, calibrating))
     training.save()
     scores = held_out_scores(training.averaged, scored)
-    training.tell({"scores": scores})
+    training.tell({"scores": scores, "calibration_error": calibration_error(training.averaged, scored)})
     return scores
 
 
@@ -203,7 +213,7 @@ class _Training:
         torch.save(state, partial)
         partial.replace(self._place / "checkpoint.pt")
         weights = {
-            name: (value.half() if value.is_floating_point() else value).contiguous()
+            name: (value.half() if value.is_floating_point() and value.ndim > 2 else value).contiguous()
             for name, value in self.averaged.state_dict().items()
         }
         save_file(weights, partial)

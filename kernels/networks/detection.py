@@ -28,9 +28,9 @@ _MARGIN = 8
 _LEAST_UNIT = 0.4
 """Of the map's unit of density: a tile of nothing but noise is not to be read as if it were a molecule."""
 _LEAST_PROBABILITY = 0.05
-_MERGED_ANGSTROM = 1.9
+MERGED_ANGSTROM = 1.9
 """Half of the distance from one Cα to the next: cells that vote for places so near to each other mean the same one."""
-_MERGED_NUCLEOTIDES_ANGSTROM = 2.5
+MERGED_NUCLEOTIDES_ANGSTROM = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,8 @@ def detect(network: ResidueDetector, grid: DensityGrid, tile_batch: int = 4) -> 
     told = split(torch.cat([channels for _, channels in found]))
     place = _Place(spacing.to(device), grid.origin_angstrom.to(device))
     return MapDetections(
-        _protein(centres, told, place),
-        _nucleic(centres, told, place),
+        _protein(centres, told, place, network.calibration),
+        _nucleic(centres, told, place, network.calibration),
         content,
         place.of(cell_centres(tuple(n * CELL_VOXELS for n in n_cells), device=device)),
     )
@@ -193,42 +193,48 @@ class _Place:
         return voxels.double() * self.spacing + self.origin
 
 
-def _protein(centres: Tensor, told: CellPredictions, place: _Place) -> ProteinDetections:
+def _protein(centres: Tensor, told: CellPredictions, place: _Place, calibration: Tensor) -> ProteinDetections:
     probability = told.alpha.squeeze(-1).sigmoid()
     backbone = told.backbone.reshape(-1, 4, 3)
-    votes = merged(centres + backbone[:, 1], probability, _MERGED_ANGSTROM)
+    votes = merged(centres + backbone[:, 1], probability, MERGED_ANGSTROM)
     atoms = votes.mean(centres[:, None] + backbone)
     neighbours = votes.mean(centres[:, None] + told.neighbours.reshape(-1, 2, 3))
     alpha = atoms[:, 1]
     spacing = place.spacing.float()
     return ProteinDetections(
         place.of(alpha),
-        votes.best,
+        calibrated(votes.best, calibration[0]),
         (atoms[:, [0, 2, 3]] - alpha[:, None]) * spacing,
         (neighbours[:, 0] - alpha) * spacing,
         (neighbours[:, 1] - alpha) * spacing,
-        votes.mean(told.amino_acid).softmax(-1),
-        votes.mean(told.secondary_structure).softmax(-1),
+        (calibration[2, 0] * votes.mean(told.amino_acid)).softmax(-1),
+        (calibration[3, 0] * votes.mean(told.secondary_structure)).softmax(-1),
     )
 
 
-def _nucleic(centres: Tensor, told: CellPredictions, place: _Place) -> NucleotideDetections:
+def _nucleic(centres: Tensor, told: CellPredictions, place: _Place, calibration: Tensor) -> NucleotideDetections:
     probability = told.sugar.squeeze(-1).sigmoid()
     points = told.nucleotide.reshape(-1, 3, 3)
-    votes = merged(centres + points[:, 0], probability, _MERGED_NUCLEOTIDES_ANGSTROM)
+    votes = merged(centres + points[:, 0], probability, MERGED_NUCLEOTIDES_ANGSTROM)
     found = votes.mean(centres[:, None] + points)
     neighbours = votes.mean(centres[:, None] + told.nucleotide_neighbours.reshape(-1, 2, 3))
     sugar = found[:, 0]
     spacing = place.spacing.float()
     return NucleotideDetections(
         place.of(sugar),
-        votes.best,
+        calibrated(votes.best, calibration[1]),
         (found[:, 1] - sugar) * spacing,
         (found[:, 2] - sugar) * spacing,
         (neighbours[:, 0] - sugar) * spacing,
         (neighbours[:, 1] - sugar) * spacing,
-        votes.mean(told.base).softmax(-1),
+        (calibration[4, 0] * votes.mean(told.base)).softmax(-1),
     )
+
+
+def calibrated(probability: Tensor, scale_and_offset: Tensor) -> Tensor:
+    """What a probability of the network turned out to mean."""
+    logit = torch.logit(probability.double(), eps=1e-6)
+    return torch.sigmoid(scale_and_offset[0] * logit + scale_and_offset[1]).float()
 
 
 @dataclass(frozen=True, eq=False)

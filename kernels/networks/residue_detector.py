@@ -59,8 +59,13 @@ class ResidueDetector(nn.Module):
     Its field of view is about 60 Å. Convolutions run fastest with ``memory_format=torch.channels_last_3d``.
     """
 
+    calibration: Tensor
+    """(5, 2) scale and offset that turn logits into calibrated ones: of a Cα, a C4', amino acids, secondary structure
+    and bases; the offset of a choice is not used. Fitted after training, see `tasks.training.calibration`."""
+
     def __init__(self, stem: int = 16, fine: int = 48, middle: int = 96, coarse: int = 160) -> None:
         super().__init__()
+        self.register_buffer("calibration", torch.tensor([[1.0, 0.0]] * 5))
         self.stem = nn.Sequential(
             nn.Conv3d(1, stem, 3, padding=1, bias=False),
             nn.BatchNorm3d(stem),

@@ -12,7 +12,7 @@ from tasks.training.patches import SimulatedPatches
 from tasks.training.structures import read_structures
 from tests.truth.peptides import write_helices
 
-_LETTERS = torch.randint(19, (24, 40), generator=torch.Generator().manual_seed(4)).tolist()
+_LETTERS = torch.randint(19, (40, 40), generator=torch.Generator().manual_seed(4)).tolist()
 SEQUENCES = ["".join("ACDEFGHIKLMNQRSTVWY"[i] for i in letters) for letters in _LETTERS]
 
 
@@ -20,7 +20,7 @@ SEQUENCES = ["".join("ACDEFGHIKLMNQRSTVWY"[i] for i in letters) for letters in _
 def structures(tmp_path):
     write_helices(tmp_path / "set", SEQUENCES)
     found = read_structures([tmp_path / "set"])
-    assert any(s.is_held_out for s in found) and not all(s.is_held_out for s in found)
+    assert 2 <= sum(s.is_held_out for s in found) < len(found)
     return tmp_path / "set"
 
 
@@ -41,7 +41,8 @@ def test_a_training_that_was_stopped_goes_on(tmp_path, structures):
     scores = train_residue_detector.fn(str(tmp_path / "out"), params.model_copy(update={"longest_seconds": None}))
     assert scores
     lines = [json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()]
-    assert lines[-1] == {"step": 3, "cpu_seconds": lines[-1]["cpu_seconds"], "scores": scores}
+    assert (lines[-1]["step"], lines[-1]["scores"]) == (3, scores)
+    assert 0 <= lines[-1]["calibration_error"]["amino_acid"] < 1
     network = ResidueDetector()
     network.load_state_dict(load_file(tmp_path / "out" / "residue_detector.safetensors"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [

@@ -15,6 +15,7 @@ class Lamp(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
+        self.calibration = torch.tensor([[1.0, 0.0]] * 5)
 
     def forward(self, density):
         mean = nn.functional.avg_pool3d(density.float(), 2)

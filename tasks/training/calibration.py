@@ -1,0 +1,82 @@
+"""What the probabilities of the detection network mean, told by clusters that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels.networks.detection import calibrated
+from kernels.networks.residue_detector import ResidueDetector
+from tasks.training.evidence import CHOICES, RESIDUES, evidence_of, joined
+from tasks.training.patches import SimulatedPatches
+
+_N_BINS = 10
+
+
+def calibration_of(network: ResidueDetector, patches: SimulatedPatches) -> Tensor:
+    """(5, 2) scales and offsets for `ResidueDetector.calibration`, the most likely ones on these patches."""
+    found = list(evidence_of(network, patches))
+    rows = []
+    for kind in RESIDUES:
+        probability, match = joined(found, kind)
+        rows.append(_fitted_pair(torch.logit(probability.double(), eps=1e-6), match >= 0))
+    for kind in CHOICES:
+        logits, truth = joined(found, kind)
+        rows.append(_fitted_scale(logits.double(), truth))
+    return torch.stack(rows).float()
+
+
+def calibration_error(network: ResidueDetector, patches: SimulatedPatches) -> dict[str, float]:
+    """Expected calibration error of the confidences, over bins of a tenth, weighted by the candidates in them."""
+    found = list(evidence_of(network, patches))
+    errors = {}
+    for row, kind in enumerate((*RESIDUES, *CHOICES)):
+        told, truth = joined(found, kind)
+        if not len(truth):
+            continue
+        if kind in RESIDUES:
+            errors[kind] = _expected_error(calibrated(told, network.calibration[row].cpu()), truth >= 0)
+        else:
+            best = (network.calibration[row, 0].cpu() * told).softmax(-1).max(-1)
+            errors[kind] = _expected_error(best.values, best.indices == truth)
+    return {kind: round(error, 4) for kind, error in errors.items()}
+
+
+def _fitted_pair(logit: Tensor, is_right: Tensor) -> Tensor:
+    if not is_right.any() or is_right.all():
+        return torch.tensor([1.0, 0.0], dtype=torch.float64)
+    return _most_likely(lambda p: functional.binary_cross_entropy_with_logits(p[0] * logit + p[1], is_right.double()))
+
+
+def _fitted_scale(logits: Tensor, truth: Tensor) -> Tensor:
+    if not len(truth):
+        return torch.tensor([1.0, 0.0], dtype=torch.float64)
+    return _most_likely(lambda p: functional.cross_entropy(p[0] * logits, truth))
+
+
+def _most_likely(loss: Callable[[Tensor], Tensor]) -> Tensor:
+    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(parameters)
+        value.backward()
+        return value
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return parameters.detach()
+
+
+def _expected_error(probability: Tensor, is_right: Tensor) -> float:
+    bins = (probability * _N_BINS).long().clamp(max=_N_BINS - 1)
+    total = 0.0
+    for number in range(_N_BINS):
+        inside = bins == number
+        if inside.any():
+            difference = probability[inside].double().mean() - is_right[inside].double().mean()
+            total += float(difference.abs() * inside.sum())
+    return total / len(probability)
