@@ -43,9 +43,14 @@ _PORTS_TRIED = 4
 POOLS = ("vitriflow-cpu", "vitriflow-gpu")
 """Work pools of `deployments/pools.yaml` that a workstation serves itself."""
 
+_PRELOADED = "flows.exposure_stages"
+"""A worker imports the stages when it starts: their 4 s would come between the first movie and its processing. So does
+the scheduler, which imports what a worker is to run before it hands it on: 2 s of CPU until the first movie is read."""
+
 SCHEDULER_ENVIRONMENT = {
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
     "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "120s",
+    "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": _PRELOADED,
 }
 """An item that kills its worker is tried twice, not four times; one whose label no worker has fails with words."""
 
@@ -54,9 +59,6 @@ QUIET_ENVIRONMENT = {
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
 }
 """Dask looks every 10 ms at what each thread of a worker does and wakes every 20 ms to see whether it is awake."""
-
-_PRELOADED = "flows.exposure_stages"
-"""A worker imports the stages when it starts: their 4 s would come between the first movie and its processing."""
 
 MALLOC_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
@@ -83,18 +85,21 @@ def worker_environment(label: Literal["CPU", "GPU"], n_threads: int) -> dict[str
     threading = {"OMP_NUM_THREADS": str(n_threads), "MKL_NUM_THREADS": str(n_threads), "OMP_WAIT_POLICY": "PASSIVE"}
     return {
         **QUIET_ENVIRONMENT,
-        "DASK_DISTRIBUTED__WORKER__PRELOAD": _preloaded(),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": _as_variable(preloaded("worker")),
         **MALLOC_ENVIRONMENT,
         **threading,
         **({"CUDA_VISIBLE_DEVICES": ""} if label == "CPU" else {}),
     }
 
 
-def _preloaded() -> str:
-    """What workers import at their start: the stages, and what Dask's files and the environment here name."""
-    chosen = dask.config.get("distributed.worker.preload", [], config=dask.config.collect())
-    others = [name for name in ([chosen] if isinstance(chosen, str) else chosen) if name != _PRELOADED]
-    return repr([_PRELOADED, *others]) if others else _PRELOADED
+def preloaded(part: Literal["scheduler", "worker"]) -> list[str]:
+    """What a part of Dask imports at its start: the stages, and what Dask's files and the environment here name."""
+    chosen = dask.config.get(f"distributed.{part}.preload", [], config=dask.config.collect())
+    return [_PRELOADED, *(name for name in ([chosen] if isinstance(chosen, str) else chosen) if name != _PRELOADED)]
+
+
+def _as_variable(modules: list[str]) -> str:
+    return modules[0] if len(modules) == 1 else repr(modules)
 
 
 class ServiceError(RuntimeError):
@@ -253,7 +258,8 @@ def _start_dask(settings: Settings, processes: list[Process]) -> str:
     def scheduler(port: int) -> Launch:
         command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", settings.host, "--port", str(port)]
         command += ["--dashboard-address", f"{settings.host}:{free_port(settings.host, 8787)}"]
-        return command, {**SCHEDULER_ENVIRONMENT, **QUIET_ENVIRONMENT, **MALLOC_ENVIRONMENT}
+        preload = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": _as_variable(preloaded("scheduler"))}
+        return command, {**SCHEDULER_ENVIRONMENT, **preload, **QUIET_ENVIRONMENT, **MALLOC_ENVIRONMENT}
 
     port = start_on_port("dask-scheduler", scheduler, None, 8786, settings, processes)
     address = f"tcp://{settings.host}:{port}"

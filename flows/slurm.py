@@ -26,7 +26,7 @@ from distributed.scheduler import WorkerState
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from flows.services import SCHEDULER_ENVIRONMENT, worker_environment
+from flows.services import SCHEDULER_ENVIRONMENT, preloaded, worker_environment
 from tasks.workers.connection import WANTED
 
 try:
@@ -179,6 +179,7 @@ async def slurm_scheduler(settings: SlurmSettings) -> AsyncIterator[str]:
         "distributed.scheduler.allowed-failures": int(
             SCHEDULER_ENVIRONMENT["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"]
         ),
+        "distributed.scheduler.preload": preloaded("scheduler"),
         # an item may wait in Slurm's queue for hours; a label that nobody serves is told by the stage's own guard
         "distributed.scheduler.no-workers-timeout": None,
     }

@@ -100,8 +100,9 @@ def watch_sessions(
             view.update()
             if time.monotonic() + poll_seconds > end:
                 return arrived
+            pause = min(poll_seconds, watcher.seconds_until_due())
             time.sleep(_SHORTEST_PAUSE_SECONDS)  # a file that grows makes an event with every block
-            woken.wait(max(0.0, min(poll_seconds, watcher.seconds_until_due()) - _SHORTEST_PAUSE_SECONDS))
+            woken.wait(max(0.0, pause - _SHORTEST_PAUSE_SECONDS))
             woken.clear()
 
 

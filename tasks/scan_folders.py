@@ -56,6 +56,8 @@ class _Seen:
     mtime_ns: int
     since: float
     """Monotonic time of the scan that first found it like this."""
+    due_at: float = math.inf
+    """Monotonic time at which it counts as complete, or is given up, if nothing changes."""
     n_scans: int = 1
     container: Container | None = None
 
@@ -74,6 +76,8 @@ class ScannedSession:
     """Of which this scan found to be complete."""
     waiting: dict[str, str] = field(default_factory=dict)
     """Path -> why it is not complete yet."""
+    due_at: float = math.inf
+    """Monotonic time at which a scan will find the next of them complete if nothing changes; infinite for none."""
     last_arrival: float = 0.0
     """Seconds since 1970 when the last of them was found complete; 0 where none was."""
 
@@ -86,6 +90,8 @@ class FolderWatch:
         self._params = params
         self._sessions: dict[Path, _FollowedSession] = {}
         self._not_before: dict[str, float] = {}
+        self._due_at: dict[str, float] = {}
+        """Root -> monotonic time of the next scan that finds a file complete without any event."""
 
     def scan(self, roots: list[str]) -> list[ScannedSession]:
         """Look at every session below the roots; a session that cannot be stored is logged and tried again.
@@ -97,19 +103,19 @@ class FolderWatch:
         for root in roots:
             started = time.monotonic()
             if started >= self._not_before.get(root, started):
-                found += self._scan_root(Path(root))
+                sessions = self._scan_root(Path(root))
                 self._not_before[root] = time.monotonic() + _REST_PER_SCAN * (time.monotonic() - started)
+                due_at = min((session.due_at for session in sessions), default=math.inf)
+                self._due_at[root] = max(due_at, self._not_before[root])
+                found += sessions
         return found
 
     def seconds_until_due(self) -> float:
-        """How long until a file that nobody writes to any more has stood still for long enough; infinite for none."""
-        now = time.monotonic()
-        due = (
-            since + self._params.still_seconds - now
-            for session in self._sessions.values()
-            for since in session.still_since()
-        )
-        return min((seconds for seconds in due if seconds > 0), default=math.inf)
+        """How long until a scan finds a file complete that nobody writes to any more, 0 where one is overdue.
+
+        Infinite where no file waits.
+        """
+        return max(0.0, min(self._due_at.values(), default=math.inf) - time.monotonic())
 
     def _scan_root(self, root: Path) -> list[ScannedSession]:
         try:
@@ -237,12 +243,9 @@ class _FollowedSession:
             result.n_arrived += len(new)
             self._last_arrival = max(arrival.arrived_at for arrival in new)
         self._seen = {path: seen for path, seen in self._seen.items() if path in result.waiting}
+        result.due_at = min((seen.due_at for seen in self._seen.values()), default=math.inf)
         result.last_arrival = self._last_arrival
         return result
-
-    def still_since(self) -> list[float]:
-        """Monotonic times from which on the whole files that wait have not changed."""
-        return [seen.since for seen in self._seen.values() if seen.container is not None and seen.container.is_whole]
 
     def _update(self, path: str, size: int, mtime_ns: int, now: float) -> _Seen:
         seen = self._seen.get(path)
@@ -257,6 +260,7 @@ class _FollowedSession:
     ) -> str:
         """Why the file is not complete; empty where it is, or where waiting longer would not help."""
         still = now - seen.since
+        seen.due_at = seen.since + params.patience_seconds
         if seen.container is None:
             try:
                 seen.container = inspect(path)
@@ -274,6 +278,7 @@ class _FollowedSession:
                 self._count(n_frames, has_sidecar)
                 return ""
             if expected is None:
+                seen.due_at = seen.since + params.still_seconds
                 is_still = seen.n_scans >= 2 and still >= params.still_seconds
                 if is_still and n_frames is not None:
                     self._count(n_frames, has_sidecar)

@@ -21,7 +21,17 @@ import pytest
 from distributed import Client
 
 from flows.ports import listens
-from flows.services import Launch, Process, ServiceError, down, running, start_on_port, up, worker_environment
+from flows.services import (
+    Launch,
+    Process,
+    ServiceError,
+    down,
+    preloaded,
+    running,
+    start_on_port,
+    up,
+    worker_environment,
+)
 from flows.settings import Settings
 from tasks.workers.connection import workers_of
 
@@ -76,6 +86,16 @@ def test_one_worker_carries_each_label(services):
     with Client(services.dask_address, set_as_default=False) as client:
         labels = [worker["resources"] for worker in workers_of(client).values()]
     assert sorted(key for label in labels for key in label) == ["CPU", "GPU"]
+
+
+def test_nothing_of_the_stages_is_left_to_import_when_the_first_movie_comes(services):
+    with Client(services.dask_address, set_as_default=False) as client:
+        assert "tasks.correct_motion" in client.run_on_scheduler(_modules)
+        assert all("tasks.correct_motion" in modules for modules in client.run(_modules).values())
+
+
+def _modules() -> list[str]:
+    return list(sys.modules)
 
 
 def test_a_second_up_finds_the_first(services, settings):
@@ -145,9 +165,12 @@ def test_down_stops_every_process(tmp_path):
     assert not any(process.running() for process in services.processes)
 
 
-def test_workers_import_what_the_site_preloads_besides_the_stages(monkeypatch):
+def test_dask_imports_what_the_site_preloads_besides_the_stages(monkeypatch):
     name = "DASK_DISTRIBUTED__WORKER__PRELOAD"
     monkeypatch.delenv(name, raising=False)
     assert worker_environment("CPU", 1)[name] == "flows.exposure_stages"
     monkeypatch.setenv(name, "of_the_site")
     assert worker_environment("CPU", 1)[name] == "['flows.exposure_stages', 'of_the_site']"
+    assert preloaded("scheduler") == ["flows.exposure_stages"]
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__PRELOAD", "['of_the_site', 'flows.exposure_stages']")
+    assert preloaded("scheduler") == ["flows.exposure_stages", "of_the_site"]

@@ -70,6 +70,39 @@ def test_the_next_look_is_due_when_a_whole_file_has_stood_still(tmp_path, micros
     assert watch.seconds_until_due() == math.inf
 
 
+def test_a_look_that_comes_late_stays_due_until_it_has_handed_the_file_over(tmp_path, microscope):
+    watch = watch_of(tmp_path, PATIENT.model_copy(update={"still_seconds": 0.2}))
+    assert scan(watch, microscope.parent)[0].n_new == 0
+    assert 0 < watch.seconds_until_due() <= 0.2
+    time.sleep(0.25)
+    assert watch.seconds_until_due() == 0
+    assert scan(watch, microscope.parent)[0].n_new == 3
+    assert watch.seconds_until_due() == math.inf
+
+
+def test_no_look_is_due_while_a_folder_rests_from_being_scanned(tmp_path, microscope):
+    watch = watch_of(tmp_path, PATIENT.model_copy(update={"still_seconds": 0.0}))
+    assert watch.scan([str(microscope.parent)])[0].n_new == 0
+    rest = watch.seconds_until_due()
+    assert rest > 0
+    time.sleep(rest)
+    assert watch.scan([str(microscope.parent)])[0].n_new == 3
+
+
+def test_a_file_without_all_of_its_frames_is_due_when_patience_with_it_ends(tmp_path, microscope):
+    watch = watch_of(tmp_path, PATIENT.model_copy(update={"expected_frames": 6, "patience_seconds": 100.0}))
+    scan(watch, microscope.parent)
+    assert 90 < watch.seconds_until_due() <= 100
+
+
+def test_nothing_is_due_in_a_root_that_went_away(tmp_path, microscope):
+    watch = watch_of(tmp_path, PATIENT)
+    scan(watch, microscope.parent)
+    microscope.parent.rename(tmp_path / "elsewhere")
+    assert scan(watch, microscope.parent) == []
+    assert watch.seconds_until_due() == math.inf
+
+
 def test_a_movie_that_grows_in_bursts_waits_for_the_frames_that_the_others_have(tmp_path, microscope):
     watch = watch_of(tmp_path, PATIENT)
     for _ in range(3):
