@@ -110,3 +110,28 @@ def test_hydrogens_smear_around_the_atom_that_carries_them():
 def test_an_unknown_element_is_named():
     with pytest.raises(ValueError, match="'U' has no scattering factor"):
         atoms_at((0, 0, 0), element="U")
+
+
+def test_b_factors_of_single_atoms_add_up_to_the_map_of_each():
+    places = torch.tensor([[1.0, -3.3, 2.2], [4.1, 0.2, -5.5], [-6.0, 3.0, 0.7]])
+    b_factors, hydrogens = torch.tensor([26.0, 83.0, 190.0]), torch.tensor([2, 1, 0])
+    elements = ("C", "N", "S")
+    found = density_map(Atoms(places, elements, hydrogens, b_factors), 40, 0.8)
+    alone = [
+        density_map(Atoms(places[i : i + 1], elements[i : i + 1], hydrogens[i : i + 1], float(b_factors[i])), 40, 0.8)
+        for i in range(3)
+    ]
+    assert_close(found, torch.stack(alone).sum(0), atol=0.02 * float(max(a.max() for a in alone)), rtol=0)
+    levels = torch.tensor([18.0, 64.0, 140.0])  # at which nothing is shared
+    same = density_map(Atoms(places, elements, hydrogens, torch.full((3,), 64.0)), 40, 0.8)
+    assert_close(same, density_map(Atoms(places, elements, hydrogens, 64.0), 40, 0.8), atol=1e-5, rtol=0)
+    assert len(Atoms(places, elements, hydrogens * 0, levels).kinds()) == 3
+    with pytest.raises(ValueError, match=r"expected \(3,\)"):
+        Atoms(places, elements, hydrogens, b_factors[:2])
+
+
+def test_a_box_that_is_no_cube_holds_the_same_density():
+    atoms = Atoms(torch.tensor([[0.6, -2.0, 3.1], [2.0, 1.0, -4.0]]), ("C", "ZN"), torch.tensor([1, 0]), 40.0)
+    cube = density_map(atoms, 40, 1.0)
+    found = density_map(atoms, (32, 36, 40), 1.0)
+    assert_close(found, cube[4:36, 2:38], atol=3e-3 * float(cube.max()), rtol=0)
