@@ -1,0 +1,47 @@
+"""The trained detection network, where an item computes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import as_file, files
+
+import torch
+from safetensors.torch import load_file
+
+from kernels.networks.residue_detector import ResidueDetector
+from tasks.formats import FormatError
+from tasks.workers.device import device
+
+WEIGHTS = "residue_detector.safetensors"
+_REMEDY = "train the network with the flow train_network, or install the project with its weights"
+
+
+def detector(path: str | None = None) -> ResidueDetector:
+    """The network with the weights that come with the project, or with those of a training of one's own.
+
+    Raises
+    ------
+    FormatError
+        Where there are no weights, or they are those of another network.
+    """
+    return _detector(path, str(device()))
+
+
+@lru_cache(maxsize=2)
+def _detector(path: str | None, place: str) -> ResidueDetector:
+    if path is None:
+        with as_file(files("kernels.networks") / "weights" / WEIGHTS) as packaged:
+            return _with_weights(str(packaged), place)
+    return _with_weights(path, place)
+
+
+def _with_weights(path: str, place: str) -> ResidueDetector:
+    network = ResidueDetector()
+    try:
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
+        raise FormatError(f"{path}: there are no weights of the detection network; {_REMEDY}") from error
+    except Exception as error:  # safetensors and torch raise errors of several kinds
+        raise FormatError(f"{path}: holds no weights of this network ({error}); {_REMEDY}") from error
+    network.to(torch.device(place), memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.eval()
