@@ -21,6 +21,7 @@ from kernels.networks.residue_detector import (
     normalised,
     split,
 )
+from kernels.networks.turns import turns
 
 _LARGEST_TILE = 64
 _MARGIN = 8
@@ -46,7 +47,7 @@ class MapDetections:
 
 
 @torch.inference_mode()
-def detect(network: ResidueDetector, grid: DensityGrid, tile_batch: int = 4) -> MapDetections:
+def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_batch: int = 4) -> MapDetections:
     """Candidates for residues in a map.
 
     Parameters
@@ -55,6 +56,8 @@ def detect(network: ResidueDetector, grid: DensityGrid, tile_batch: int = 4) -> 
         In evaluation mode; the map is moved to where it lives.
     grid
         A sharpened map of the right hand; finer or coarser voxels are brought to 1 Å.
+    n_turns
+        The network is shown the map in so many orientations, up to 24, and what it says of them is averaged.
 
     Memory: 0.4 GB for a batch of tiles, and 250 bytes for each Å³ of the map that holds something.
     """
@@ -69,10 +72,10 @@ def detect(network: ResidueDetector, grid: DensityGrid, tile_batch: int = 4) -> 
     for first in range(0, len(tiles), tile_batch):
         batch = tiles[first : first + tile_batch]
         cubes = torch.stack([_cut(density, tile) for tile in batch])
-        answers = _answers(network, _scaled(cubes, unit))
-        for tile, channels in zip(batch, answers):
+        told_of_tiles = answers(network, _scaled(cubes, unit), n_turns)
+        for tile, channels in zip(batch, told_of_tiles):
             centres, inner, target = _inner(tile, shape, device)
-            channels = channels[inner].float()
+            channels = channels[inner]
             told = split(channels)
             content[target] = told.content.sigmoid()
             useful = (torch.maximum(told.alpha, told.sugar).sigmoid() > _LEAST_PROBABILITY).squeeze(-1)
@@ -135,11 +138,20 @@ def _scaled(cubes: Tensor, unit: Tensor) -> Tensor:
     return normalised(cubes) * (own / own.maximum(_LEAST_UNIT * unit))[:, None, None, None]
 
 
-def _answers(network: ResidueDetector, cubes: Tensor) -> Tensor:
-    """(tile, cell z, cell y, cell x, channel); bfloat16 halves the time where the device has it."""
-    with torch.autocast(cubes.device.type, torch.bfloat16):
-        channels = network(cubes[:, None].contiguous(memory_format=torch.channels_last_3d))
-    return channels.permute(0, 2, 3, 4, 1)
+def answers(network: ResidueDetector, cubes: Tensor, n_turns: int) -> Tensor:
+    """What a network says of normalised cubes (tile, z, y, x): (tile, cell z, cell y, cell x, channel).
+
+    The mean over some turns of the map; bfloat16 halves the time where the device has it.
+    """
+    total: Tensor | None = None
+    for turn in turns()[:n_turns]:
+        turned = turn.of_density(cubes)[:, None].contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(cubes.device.type, torch.bfloat16):
+            channels = network(turned)
+        upright = turn.back(channels.permute(0, 2, 3, 4, 1).float())
+        total = upright if total is None else total + upright
+    assert total is not None
+    return total / n_turns
 
 
 _Tile = tuple[tuple[int, int], ...]

@@ -8,6 +8,7 @@ residues share a cell, and positions are regressed, so they are finer than any v
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,15 @@ _WIDTHS = {
     "sugar": 1, "nucleotide": 9, "nucleotide_neighbours": 6, "base": 4, "content": 3,
 }  # fmt: skip
 assert list(_WIDTHS) == [f.name for f in fields(CellPredictions)]
+
+_VECTORS = ("backbone", "neighbours", "nucleotide", "nucleotide_neighbours")
+VECTOR_CHANNELS = tuple(
+    channel
+    for name, last in zip(_WIDTHS, accumulate(_WIDTHS.values()))
+    if name in _VECTORS
+    for channel in range(last - _WIDTHS[name], last)
+)
+"""Channels that hold vectors (z, y, x), three by three."""
 
 
 class ResidueDetector(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.networks.detection import MERGED_ANGSTROM, MERGED_NUCLEOTIDES_ANGSTROM, merged
+from kernels.networks.detection import MERGED_ANGSTROM, MERGED_NUCLEOTIDES_ANGSTROM, answers, merged
 from kernels.networks.detection_targets import CellTargets
 from kernels.networks.residue_detector import CELL_VOXELS, CellPredictions, ResidueDetector, cell_centres, split
 from kernels.scores import matched_points
@@ -36,15 +36,15 @@ class Evidence:
     truth: dict[str, Tensor]
 
 
-def evidence_of(network: ResidueDetector, patches: SimulatedPatches) -> Iterator[Evidence]:
+def evidence_of(network: ResidueDetector, patches: SimulatedPatches, n_turns: int = 1) -> Iterator[Evidence]:
     """What the network, in evaluation mode, says of each patch."""
     device = next(network.parameters()).device
     for number in range(len(patches)):
         resolution = patches.simulate(number).resolution_angstrom
         density, target = batch_of([patches[number]])
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            channels = network(density.to(device).contiguous(memory_format=torch.channels_last_3d))
-        yield _evidence(split(channels.permute(0, 2, 3, 4, 1)[0].float()), moved(target, device), resolution)
+        with torch.inference_mode():
+            channels = answers(network, density[:, 0].to(device), n_turns)[0]
+        yield _evidence(split(channels), moved(target, device), resolution)
 
 
 def joined(parts: Sequence[Evidence], kind: str) -> tuple[Tensor, Tensor]:

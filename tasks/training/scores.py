@@ -14,9 +14,11 @@ THRESHOLD = 0.4
 """Probability from which a candidate counts in these scores."""
 
 
-def held_out_scores(network: ResidueDetector, patches: SimulatedPatches) -> dict[str, dict[str, float]]:
+def held_out_scores(
+    network: ResidueDetector, patches: SimulatedPatches, n_turns: int = 1
+) -> dict[str, dict[str, float]]:
     """Scores by resolution: of Cα one-to-one within 2 Å (C4' 3 Å), of types and structure at true residues' cells."""
-    found = list(evidence_of(network, patches))
+    found = list(evidence_of(network, patches, n_turns))
     scores = {}
     for low, high in _BINS:
         parts = [e for e in found if low <= e.resolution_angstrom < high]
