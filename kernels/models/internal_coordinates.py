@@ -196,7 +196,7 @@ def side_chain_coordinates(letter: str, backbone: Tensor, chi_rad: Tensor) -> Te
     backbone
         (..., 4, 3) N, CA, C, O.
     chi_rad
-        (..., n_chi) side-chain torsions.
+        (..., n_chi) side-chain torsions; leading dimensions are broadcast.
     """
     if letter == "G":
         return backbone[..., :0, :]
@@ -209,7 +209,8 @@ def side_chain_coordinates(letter: str, backbone: Tensor, chi_rad: Tensor) -> Te
             turn = turn + chi_rad[..., chi - 1]
         a, b, c = (known[source] for source in sources.split())
         known[name] = place(a, b, c, bond, math.radians(angle_deg), turn)
-    return torch.stack([known[name] for name in side_chain_names(letter)], dim=-2)
+    leading = torch.broadcast_shapes(backbone.shape[:-2], chi_rad.shape[:-1])
+    return torch.stack([known[name].expand(*leading, 3) for name in side_chain_names(letter)], dim=-2)
 
 
 def place(a: Tensor, b: Tensor, c: Tensor, bond: float, angle_rad: float, dihedral_rad: Tensor) -> Tensor:

@@ -9,17 +9,7 @@ from kernels.models.atomic_model import AtomicModel
 from tasks.model_refinement.evidence import Evidence, require_in_map
 from tasks.model_refinement.servalcat import Effort, RefinementError, refined
 from tasks.model_refinement.weight_scan import refined_at_best_weight
-
-
-def displaced(model: AtomicModel, rms_angstrom: float = 0.6) -> AtomicModel:
-    """Moved by smooth waves, so that neighbours stay together."""
-    generator = torch.Generator().manual_seed(3)
-    place = model.coordinates_angstrom
-    shift = torch.zeros_like(place)
-    for _ in range(12):
-        wave, direction = torch.randn(2, 3, generator=generator, dtype=torch.float64)
-        shift += torch.sin(place @ wave / 8)[:, None] * direction
-    return model.at(place + rms_angstrom * shift / shift.square().sum(-1).mean().sqrt())
+from tests.truth.cage_model import smoothly_displaced
 
 
 def alpha_error(found: AtomicModel, true: AtomicModel) -> float:
@@ -28,7 +18,7 @@ def alpha_error(found: AtomicModel, true: AtomicModel) -> float:
 
 @pytest.mark.parametrize("n_maps", [1, 2])
 def test_a_displaced_model_comes_back_at_a_weight_that_keeps_its_geometry(subunit, monomers, n_maps):
-    start = displaced(subunit.model)
+    start = smoothly_displaced(subunit.model, 0.6)
     maps = (subunit.half_1, subunit.half_2) if n_maps == 2 else (subunit.sharpened,)
     scanned = refined_at_best_weight(start, Evidence(maps, 3.0), monomers)
     assert alpha_error(start, subunit.model) > 0.5

@@ -1,0 +1,209 @@
+"""Real-space refinement: atoms move up the density, as far as chemistry lets them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kernels import fourier
+from kernels.maps.grid import DensityGrid
+from kernels.maps.sampling import sampled, spline_coefficients
+from kernels.models.atomic_model import AtomicModel
+from kernels.models.internal_coordinates import dihedral_rad
+from kernels.models.map_likelihood import MapLikelihood
+from kernels.models.neighbours import pairs_within
+from kernels.models.restraints import Restraints, near_in_bonds, protein_restraints, room_kind, room_table
+from kernels.models.torsions import RAMACHANDRAN_STEP_DEG, ramachandran_surprise
+
+_STEPS_PER_LIST = 30
+_MARGIN_ANGSTROM = 10.0
+_NEAR_ANGSTROM = 2.0
+_ROOM_SIGMA = 0.25
+_LIST_REACH_ANGSTROM = 1.5
+"""Pairs this much further apart than they need room are listed, since atoms move between lists."""
+
+
+@dataclass(frozen=True)
+class DensityTarget:
+    """Density around a model as a spline, on a scale that does not depend on the map's."""
+
+    coefficients: Tensor
+    grid: DensityGrid
+
+    def __call__(self, coordinates_angstrom: Tensor) -> Tensor:
+        """(...) density at positions (..., 3), with gradients; 0 is the map's mean, 1 a strong place in the model."""
+        return sampled(self.coefficients, self.grid.to_voxels(coordinates_angstrom))
+
+
+def density_target(
+    grid: DensityGrid, around_angstrom: Tensor, blur_angstrom2: float = 0.0, margin_angstrom: float = _MARGIN_ANGSTROM
+) -> DensityTarget:
+    """The part of a map around some places, blurred, on a scale of its own.
+
+    Parameters
+    ----------
+    around_angstrom
+        (n, 3) where the model is thought to be; the scale comes from the density within 2 Å of it.
+    blur_angstrom2
+        B-factor that the map is multiplied with; it widens the reach of gradients.
+    """
+    points = grid.to_voxels(around_angstrom)
+    margin = margin_angstrom / grid.voxel_size_angstrom
+    low = (points.amin(0) - margin).floor().long().clamp(min=0)
+    high = torch.minimum((points.amax(0) + margin).ceil().long() + 1, torch.tensor(grid.voxels.shape))
+    if (high - low < 4).any():
+        raise ValueError(
+            f"the model lies outside of the map: it spans voxels {points.amin(0).round().tolist()} to"
+            f" {points.amax(0).round().tolist()} of {tuple(grid.voxels.shape)}; look at the map's origin"
+        )
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high))
+    voxels = grid.voxels[z, y, x].float() - grid.voxels.float().mean()
+    if blur_angstrom2:
+        frequency = fourier.frequency_length(voxels.shape, grid.voxel_size_angstrom)
+        half = torch.fft.rfftn(voxels) * torch.exp(-blur_angstrom2 * frequency**2 / 4)
+        voxels = torch.fft.irfftn(half, s=voxels.shape)
+    cut = replace(grid, voxels=voxels, origin_angstrom=grid.to_angstrom(low))
+    coefficients = spline_coefficients(voxels)
+    shell = torch.randn(len(points), 8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    near = around_angstrom[:, None].double() + _NEAR_ANGSTROM * shell / shell.norm(dim=-1, keepdim=True).clamp(min=1)
+    values = sampled(coefficients, cut.to_voxels(near)).flatten()
+    strong = float(values.kthvalue(max(1, int(0.9 * len(values)))).values)
+    if not strong > 0:
+        raise ValueError("the map has no density where the model is; look at the map's sign and origin")
+    return DensityTarget(coefficients / strong, cut)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each kind of knowledge counts; all of them are negative logarithms of probability."""
+
+    geometry: float = 1.0
+    """Of distances and volumes."""
+    density: float = 1.0
+    ramachandran: float = 1.0
+    room: float = 1.0
+    staggered: float = 1.0
+    tether: float = 0.0
+    """For each atom, over squared Å from where it began."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """Where atoms came to lie, and what drives them still."""
+
+    model: AtomicModel
+    energy: dict[str, float]
+
+
+def refined_in_real_space(
+    model: AtomicModel,
+    likelihood: MapLikelihood,
+    weights: Weights = Weights(),
+    n_steps: int = 60,
+    is_linked: Tensor | None = None,
+    held: Tensor | None = None,
+) -> Refinement:
+    """Minimise the map's and the restraints' surprise, that of Ramachandran, and crowding, by L-BFGS.
+
+    Parameters
+    ----------
+    n_steps
+        In rounds of 30, between which the list of near atoms is made anew.
+    is_linked
+        (residue,) as in `restraints.protein_restraints`.
+    held
+        (atom,) those that do not move.
+    """
+    restraints = protein_restraints(model, is_linked)
+    field = _Field(model, restraints, likelihood, weights)
+    moving = torch.ones(len(model), dtype=torch.bool) if held is None else ~held
+    place = model.coordinates_angstrom
+    energy: dict[str, float] = {}
+    for _ in range(max(1, math.ceil(n_steps / _STEPS_PER_LIST))):
+        field.list_neighbours(place)
+        place, energy = _descended(field, place, moving)
+    return Refinement(model.at(place), energy)
+
+
+def _descended(field: _Field, start: Tensor, moving: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Coordinates (atom, 3) after a round of L-BFGS, and the energies that it ended with."""
+    free = start[moving].clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [free], max_iter=_STEPS_PER_LIST, history_size=12, line_search_fn="strong_wolfe", tolerance_change=1e-9
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = torch.stack(list(field(start.index_put((moving,), free)).values())).sum()
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    place = start.index_put((moving,), free.detach())
+    return place, {name: float(value) for name, value in field(place).items()}
+
+
+class _Field:
+    """The energy of a model's coordinates, in parts."""
+
+    def __init__(self, model: AtomicModel, restraints: Restraints, likelihood: MapLikelihood, weights: Weights) -> None:
+        self._restraints, self._likelihood, self._weights = restraints, likelihood, weights
+        self._bound = near_in_bonds(restraints.bonds, len(model))
+        self._kind = room_kind(model.elements)
+        self._surprise = ramachandran_surprise()
+        self._start = model.coordinates_angstrom
+        self._pairs = likelihood.pairs(self._start)
+        self._i = self._j = torch.zeros(0, dtype=torch.int64)
+        self._room = torch.zeros(0, dtype=torch.float64)
+
+    def list_neighbours(self, place: Tensor) -> None:
+        self._pairs = self._likelihood.pairs(place)
+        i, j, distance = pairs_within(place, place, float(room_table().max()) + _LIST_REACH_ANGSTROM)
+        room = room_table()[self._kind[i], self._kind[j]]
+        free = (i < j) & (distance < room + _LIST_REACH_ANGSTROM) & ~torch.isin(i * len(place) + j, self._bound)
+        self._i, self._j, self._room = i[free], j[free], room[free]
+
+    def __call__(self, place: Tensor) -> dict[str, Tensor]:
+        r, weights = self._restraints, self._weights
+        first, second = place[r.pairs[:, 0]], place[r.pairs[:, 1]]
+        distance = ((first - second).norm(dim=-1) - r.pair_angstrom) / r.pair_sigma
+        centre, a, b, c = place[r.corners].unbind(1)
+        volume = ((a - centre) * torch.linalg.cross(b - centre, c - centre)).sum(-1)
+        corner = (volume - r.corner_volume) / r.corner_sigma
+        overlap = (self._room - (place[self._i] - place[self._j]).norm(dim=-1)).clamp(min=0) / _ROOM_SIGMA
+        energy = {
+            "distances": weights.geometry * 0.5 * distance.square().sum(),
+            "volumes": weights.geometry * 0.5 * corner.square().sum(),
+            "room": weights.room * 0.5 * overlap.square().sum(),
+            "density": weights.density * self._likelihood(place, self._pairs),
+        }
+        if weights.ramachandran and len(r.backbone):
+            before, nitrogen, alpha, carbon, after = place[r.backbone].flip(-1).unbind(1)
+            phi, psi = dihedral_rad(before, nitrogen, alpha, carbon), dihedral_rad(nitrogen, alpha, carbon, after)
+            energy["ramachandran"] = weights.ramachandran * _smooth(self._surprise, r.ramachandran, phi, psi).sum()
+        if weights.staggered and len(r.staggered):
+            chi = dihedral_rad(*place[r.staggered].flip(-1).unbind(1))
+            energy["staggered"] = weights.staggered * (1 + torch.cos(3 * chi)).sum()
+        if weights.tether:
+            energy["tether"] = weights.tether * (place - self._start).square().sum()
+        return energy
+
+
+def _smooth(tables: Tensor, row: Tensor, phi_rad: Tensor, psi_rad: Tensor) -> Tensor:
+    """(n,) cubic B-spline over the cells of (row, phi, psi), periodic; it smooths by one cell or so."""
+    n = tables.shape[1]
+    values = torch.zeros((), dtype=phi_rad.dtype)
+    weights, cells = [], []
+    for angle in (phi_rad, psi_rad):
+        position = torch.rad2deg(angle) / RAMACHANDRAN_STEP_DEG + n / 2 - 0.5  # centres of cells
+        base = position.detach().floor()
+        f = position - base
+        g = 1 - f
+        spline = torch.stack([g**3, 4 - 6 * f**2 + 3 * f**3, 4 - 6 * g**2 + 3 * g**3, f**3], -1) / 6
+        weights.append(spline)
+        cells.append((base.long()[:, None] + torch.arange(-1, 3)) % n)
+    values = tables[row[:, None, None], cells[0][:, :, None], cells[1][:, None, :]]
+    return torch.einsum("npq,np,nq->n", values, *weights)
