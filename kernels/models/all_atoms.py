@@ -1,0 +1,122 @@
+"""All heavy atoms of proteins from a Cα trace and a map: rounds of backbone, side chains and refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.maps.grid import DensityGrid
+from kernels.models.atomic_model import AtomicModel, Residue
+from kernels.models.backbone import backbone_on_trace, regular_trace
+from kernels.models.map_likelihood import map_likelihood, map_surprise
+from kernels.models.real_space import Weights, density_target, refined_in_real_space
+from kernels.models.side_chains import with_side_chains
+from kernels.models.torsions import backbone_torsions, conformation
+
+_TRACE_BLUR_ANGSTROM2, _ATOM_BLUR_ANGSTROM2 = 60.0, 20.0
+"""The trace is far off and wants gradients that reach far; atoms are near and want the map's detail."""
+_SCHEDULE = ((0.03, 60), (0.2, 60), (1.0, 90))
+"""Share of the restraints' full weight, and steps: atoms find their density first, and their chemistry after it."""
+_LONGEST_LINK_ANGSTROM = 5.2
+"""Between Cα atoms of a trace that has errors of up to 1 Å."""
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What one round made of a trace."""
+
+    model: AtomicModel
+    surprise: float
+    """Of map, chemistry and Ramachandran; rounds of one map may be compared by it, lower is better."""
+
+
+def linked_by_trace(trace: AtomicModel) -> Tensor:
+    """(residue,) whether the next residue of the same chain follows: next in number, and near enough."""
+    linked = torch.zeros(trace.n_residues, dtype=torch.bool)
+    alpha = trace.positions("CA")[:, 0]
+    near = (alpha[1:] - alpha[:-1]).norm(dim=-1) < _LONGEST_LINK_ANGSTROM
+    pairs = zip(trace.residues, trace.residues[1:])
+    linked[:-1] = near & torch.tensor([_follows(a, b) for a, b in pairs], dtype=torch.bool)
+    return linked
+
+
+def _follows(first: Residue, second: Residue) -> bool:
+    return first.chain == second.chain and second.number - first.number in (0, 1)
+
+
+def built_rounds(trace: AtomicModel, grid: DensityGrid, resolution_angstrom: float, n_rounds: int = 2) -> list[Built]:
+    """All heavy atoms about a trace, round after round; each starts from the Cα atoms of the one before.
+
+    Parameters
+    ----------
+    trace
+        Amino acids with a CA each, off by up to 1 Å or so; N, C and O are used as hints where they are there.
+    grid
+        The sharpened map, in the frame of the trace.
+
+    Raises
+    ------
+    ValueError
+        Where a residue is no amino acid or has no CA, or the trace lies outside of the map.
+    """
+    _require_trace(trace)
+    linked = linked_by_trace(trace)
+    alpha = trace.positions("CA")[:, 0]
+    coarse = density_target(grid, alpha, _TRACE_BLUR_ANGSTROM2)
+    fine = density_target(grid, alpha, _ATOM_BLUR_ANGSTROM2)
+    alpha = regular_trace(alpha, linked, trace.amino_acid, coarse)
+    expected: Tensor | None = trace.positions("N", "C", "O")
+    rounds: list[Built] = []
+    for _ in range(n_rounds):
+        target = fine if rounds else coarse
+        backbone = backbone_on_trace(alpha, linked, trace.amino_acid, target, expected)
+        bare = _refined(_bare(backbone, trace), grid, resolution_angstrom, linked, _SCHEDULE[:2]).model
+        turned = conformation(backbone_torsions(bare))
+        backbone = bare.positions("N", "CA", "C", "O")
+        model = with_side_chains(backbone, trace.residues, trace.amino_acid, turned, fine)
+        rounds.append(_refined(model, grid, resolution_angstrom, linked, _SCHEDULE))
+        alpha, expected = rounds[-1].model.positions("CA")[:, 0], None
+    return rounds
+
+
+def _refined(
+    model: AtomicModel,
+    grid: DensityGrid,
+    resolution_angstrom: float,
+    linked: Tensor,
+    schedule: tuple[tuple[float, int], ...],
+) -> Built:
+    """Real-space refinement with restraints that grow firm; the map's scale and errors are told anew each time."""
+    energy: dict[str, float] = {}
+    for geometry, n_steps in schedule:
+        likelihood = map_likelihood(grid, model, resolution_angstrom)
+        done = refined_in_real_space(model, likelihood, Weights(geometry=geometry), n_steps, linked)
+        model, energy = done.model, done.energy
+    chemistry = sum(value for name, value in energy.items() if name != "density")
+    return Built(model, chemistry + map_surprise(grid, model, resolution_angstrom))
+
+
+def _bare(backbone: Tensor, about: AtomicModel) -> AtomicModel:
+    """N, CA, C and O of each residue, under its own name."""
+    n = len(backbone)
+    return AtomicModel(
+        about.residues,
+        torch.arange(n).repeat_interleave(4),
+        ("N", "CA", "C", "O") * n,
+        ("N", "C", "C", "O") * n,
+        backbone.reshape(-1, 3),
+        torch.full((4 * n,), 40.0),
+        torch.ones(4 * n),
+    )
+
+
+def _require_trace(trace: AtomicModel) -> None:
+    if not trace.n_residues:
+        raise ValueError("the trace is empty; expected amino acids with a CA each")
+    alpha = trace.positions("CA")[:, 0]
+    for what, wrong in (("is no amino acid", trace.amino_acid < 0), ("has no CA", alpha.isnan().any(-1))):
+        if wrong.any():
+            first = trace.residues[int(torch.nonzero(wrong)[0])]
+            raise ValueError(f"{int(wrong.sum())} of {trace.n_residues} residues: {first} {what}; leave it out")
