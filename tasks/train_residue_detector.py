@@ -53,6 +53,8 @@ class TrainResidueDetectorParams(StageParams):
     """Weights are a running mean over about so many steps."""
     nucleic_share: float = Field(default=0.1, ge=0, le=1)
     """Of patches from structures with nucleic acids."""
+    good_at_first: float = Field(default=0.7, ge=0, le=1)
+    """Share of good maps in the beginning; it falls to none over six tenths of the steps."""
     n_loaders: int = Field(default=1, ge=0)
     """Processes that simulate while the network is trained."""
     seed: int = 20261
@@ -102,7 +104,9 @@ def train_residue_detector(folder: str, params: TrainResidueDetectorParams) -> d
     )
     training = _Training(place, params)
     n_patches = params.n_steps * params.batch_size
-    patches = SimulatedPatches(trained, params.seed, n_patches, params.patch_voxels, params.nucleic_share)
+    patches = SimulatedPatches(
+        trained, params.seed, n_patches, params.patch_voxels, params.nucleic_share, params.good_at_first
+    )
     left = Subset(patches, range(training.step * params.batch_size, n_patches))
     loader = DataLoader(
         left,

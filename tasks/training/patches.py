@@ -14,18 +14,28 @@ from kernels.networks.residue_detector import normalised
 from kernels.specimen.map_simulation import Draw, SimulatedPatch, simulate_patch
 from tasks.training.structures import TrainingStructure, sampling_weights
 
+_ONLY_AT_FIRST = 0.6
+"""Of all patches: among the others none is better than maps are."""
+
 
 class SimulatedPatches(Dataset[tuple[Tensor, CellTargets]]):
     """Patches of maps simulated on the fly, each from a seed of its own; none is ever stored."""
 
     def __init__(
-        self, structures: Sequence[TrainingStructure], seed: int, n: int, size: int, nucleic_share: float
+        self,
+        structures: Sequence[TrainingStructure],
+        seed: int,
+        n: int,
+        size: int,
+        nucleic_share: float,
+        good_at_first: float = 0.0,
     ) -> None:
         self._structures = structures
         self._cumulative = sampling_weights(structures, nucleic_share).cumsum(0)
         self._seed = seed
         self._n = n
         self._size = size
+        self._good_at_first = good_at_first
 
     def __len__(self) -> int:
         return self._n
@@ -35,7 +45,8 @@ class SimulatedPatches(Dataset[tuple[Tensor, CellTargets]]):
         draw = Draw(torch.Generator().manual_seed((self._seed << 32) + number))
         at = torch.searchsorted(self._cumulative, torch.tensor(draw.uniform(0, 1)))
         structure = self._structures[min(int(at), len(self._structures) - 1)]
-        return simulate_patch(structure.molecule, self._size, draw)
+        good = self._good_at_first * max(0.0, 1 - number / (_ONLY_AT_FIRST * self._n))
+        return simulate_patch(structure.molecule, self._size, draw, good)
 
     def __getitem__(self, number: int) -> tuple[Tensor, CellTargets]:
         """Normalised density (1, z, y, x) and what is true of its cells."""

@@ -59,6 +59,14 @@ def test_a_patch_depends_on_its_number_alone(structures):
     assert not torch.equal(first[3][0], first[2][0])
 
 
+def test_good_maps_come_first(structures):
+    found = read_structures([structures])
+    patches = SimulatedPatches(found, 7, 60, 32, 0.1, good_at_first=1.0)
+    first = [patches.simulate(n).resolution_angstrom for n in range(6)]
+    last = [patches.simulate(n).resolution_angstrom for n in range(40, 60)]
+    assert max(first) < 2.9 < max(last)
+
+
 def test_too_few_relatives_to_hold_out_are_said(tmp_path):
     write_helices(tmp_path / "few", SEQUENCES[:1])
     with pytest.raises(ValueError, match="hold out"):
