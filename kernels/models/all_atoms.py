@@ -11,7 +11,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.backbone import backbone_on_trace, regular_trace
 from kernels.models.map_likelihood import map_likelihood, map_surprise
-from kernels.models.real_space import Weights, density_target, refined_in_real_space
+from kernels.models.real_space import Weights, density_target, energies, refined_in_real_space
 from kernels.models.side_chains import with_side_chains
 from kernels.models.torsions import backbone_torsions, conformation
 
@@ -19,7 +19,11 @@ _TRACE_BLUR_ANGSTROM2, _ATOM_BLUR_ANGSTROM2 = 60.0, 20.0
 """The trace is far off and wants gradients that reach far; atoms are near and want the map's detail."""
 _SCHEDULE = ((0.03, 60), (0.2, 60), (1.0, 90))
 """Share of the restraints' full weight, and steps: atoms find their density first, and their chemistry after it."""
-_LONGEST_LINK_ANGSTROM = 5.2
+_FLIP_ANGSTROM = 1.2
+"""An oxygen that moves further makes another peptide."""
+_MOST_DENSITY, _LEAST_GAIN = 1.3, 0.5
+"""Of an atom, and of a side chain that is worth replacing, in units of a strong place."""
+_LONGEST_LINK_ANGSTROM = 6.5
 """Between Cα atoms of a trace that has errors of up to 1 Å."""
 
 
@@ -81,6 +85,45 @@ def built_rounds(trace: AtomicModel, grid: DensityGrid, resolution_angstrom: flo
     return rounds
 
 
+def repaired(model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor) -> Built:
+    """A model whose peptides are flipped and side chains fitted again where the map says so, refined in real space.
+
+    A peptide is flipped where the best chain of peptides on the model's Cα atoms has its oxygen elsewhere, and a side
+    chain is replaced where its best rotamer gains density; all others start from where they are.
+
+    Parameters
+    ----------
+    model
+        All heavy atoms of amino acids, in the order of `built_rounds`.
+    linked
+        (residue,) whether a peptide leads on to the next residue.
+    """
+    old = model.positions("N", "CA", "C", "O")
+    fine = density_target(grid, old[:, 1], _ATOM_BLUR_ANGSTROM2)
+    new = backbone_on_trace(old[:, 1], linked, model.amino_acid, fine)
+    is_flipped = ((new[:, 3] - old[:, 3]).norm(dim=-1) > _FLIP_ANGSTROM) & linked
+    backbone = old.clone()
+    backbone[is_flipped, 2:] = new[is_flipped, 2:]
+    after = torch.roll(is_flipped, 1)
+    backbone[after, 0] = new[after, 0]
+    turned = conformation(backbone_torsions(_bare(backbone, model)))
+    fitted = with_side_chains(backbone, model.residues, model.amino_acid, turned, fine)
+    if fitted.names != model.names:
+        raise ValueError("the model's atoms are not those that side chains are built of; build it from its Cα atoms")
+    gain = torch.zeros(model.n_residues, dtype=torch.float64)
+    for sign, found in ((1.0, fitted), (-1.0, model)):
+        gain.index_add_(0, model.residue, sign * fine(found.coordinates_angstrom).clamp(max=_MOST_DENSITY).double())
+    is_replaced = (gain > _LEAST_GAIN) | is_flipped | after
+    place = torch.where(is_replaced[model.residue, None], fitted.coordinates_angstrom, model.coordinates_angstrom)
+    return _refined(model.at(place), grid, resolution_angstrom, linked, _SCHEDULE[1:])
+
+
+def judged(model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor) -> Built:
+    """A model as it stands, with its surprise."""
+    energy = energies(model, map_likelihood(grid, model, resolution_angstrom), is_linked=linked)
+    return Built(model, _surprise(model, energy, grid, resolution_angstrom))
+
+
 def _refined(
     model: AtomicModel,
     grid: DensityGrid,
@@ -94,8 +137,12 @@ def _refined(
         likelihood = map_likelihood(grid, model, resolution_angstrom)
         done = refined_in_real_space(model, likelihood, Weights(geometry=geometry), n_steps, linked)
         model, energy = done.model, done.energy
+    return Built(model, _surprise(model, energy, grid, resolution_angstrom))
+
+
+def _surprise(model: AtomicModel, energy: dict[str, float], grid: DensityGrid, resolution_angstrom: float) -> float:
     chemistry = sum(value for name, value in energy.items() if name != "density")
-    return Built(model, chemistry + map_surprise(grid, model, resolution_angstrom))
+    return chemistry + map_surprise(grid, model, resolution_angstrom)
 
 
 def _bare(backbone: Tensor, about: AtomicModel) -> AtomicModel:

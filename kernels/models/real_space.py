@@ -128,6 +128,15 @@ def refined_in_real_space(
     return Refinement(model.at(place), energy)
 
 
+def energies(
+    model: AtomicModel, likelihood: MapLikelihood, weights: Weights = Weights(), is_linked: Tensor | None = None
+) -> dict[str, float]:
+    """What is minimised, of a model as it stands."""
+    field = _Field(model, protein_restraints(model, is_linked), likelihood, weights)
+    field.list_neighbours(model.coordinates_angstrom)
+    return {name: float(value) for name, value in field(model.coordinates_angstrom).items()}
+
+
 def _descended(field: _Field, start: Tensor, moving: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Coordinates (atom, 3) after a round of L-BFGS, and the energies that it ended with."""
     free = start[moving].clone().requires_grad_()

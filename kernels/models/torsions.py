@@ -66,6 +66,16 @@ def ramachandran_surprise() -> Tensor:
     return torch.tensor(rows, dtype=torch.float64) * RAMACHANDRAN_LEVEL
 
 
+def usual_surprise(torsions_rad: Tensor, kind: Tensor) -> Tensor:
+    """(residue,) `ramachandran_surprise` at phi and psi (residue, 2 or more); infinite where one is NaN."""
+    known = ~torsions_rad[:, :2].isnan().any(1)
+    surprise = torch.full(kind.shape, math.inf, dtype=torch.float64)
+    n = 360 // RAMACHANDRAN_STEP_DEG
+    cell = (torch.rad2deg(torsions_rad[known, :2]) / RAMACHANDRAN_STEP_DEG + n // 2).floor().long() % n
+    surprise[known] = ramachandran_surprise()[kind[known], cell[:, 0], cell[:, 1]]
+    return surprise
+
+
 def conformation(torsions_rad: Tensor) -> Tensor:
     """(...) index into `CONFORMATIONS` of phi and psi (..., 2 or more); NaN counts as other."""
     phi, psi = torch.rad2deg(torsions_rad[..., 0]), torch.rad2deg(torsions_rad[..., 1])

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.torsions import backbone_torsions, ramachandran_class, usual_surprise
 from tasks.formats.map_file import write_map
 from tasks.formats.structure import read_structure, write_structure
 from tasks.model_refinement.evidence import Evidence
@@ -24,6 +25,12 @@ _RUN = (
     "sys.argv = ['servalcat', *sys.argv[2:]];"
     "runpy.run_module('servalcat', run_name='__main__')"
 )
+_PHI_AND_PSI = (
+    ((-1, "C"), (0, "N"), (0, "CA"), (0, "C")),
+    ((0, "N"), (0, "CA"), (0, "C"), (1, "N")),
+)
+_MOST_HELD_SURPRISE = 5.0
+"""Residues at a place of the Ramachandran plot rarer than e^-5 of the likeliest are left free."""
 _OUTSIDE_BYTES = 2_000_000_000
 """Of address space that the program's libraries take and hardly use."""
 
@@ -66,6 +73,7 @@ def refined(
     library: Path,
     weight: float | None = None,
     is_cross_validated: bool = False,
+    torsion_sigma_deg: float | None = None,
     effort: Effort = Effort(),
 ) -> Refined:
     """Heavy atoms of a model, their places and B-factors, refined against half maps or one map.
@@ -79,6 +87,9 @@ def refined(
         keep an RMS Z-score of 0.5 to 1.
     is_cross_validated
         Refine against the first half map only.
+    torsion_sigma_deg
+        Hold phi and psi near where they are, as far as they are usual; free when None. Restraints of bonds, angles
+        and contacts alone let the backbone of a coarse map drift out of the Ramachandran plot.
 
     Raises
     ------
@@ -105,8 +116,29 @@ def refined(
             options += ["--weight", f"{weight:.5g}", "--no_weight_adjust"]
         if is_cross_validated:
             options.append("--cross_validation")
+        if torsion_sigma_deg is not None:
+            (folder / "torsions").write_text("\n".join(_torsion_keywords(model, torsion_sigma_deg)) + "\n")
+            options += ["--keyword_file", "torsions"]
         _run(folder, ["refine_spa_norefmac", *options], effort)
         return _result(folder, model, origin, evidence)
+
+
+def _torsion_keywords(model: AtomicModel, sigma_deg: float) -> list[str]:
+    """A line of Refmac's for each phi and psi of a residue that lies where residues usually lie."""
+    torsions = backbone_torsions(model)
+    kind = ramachandran_class(model.amino_acid.clamp(min=0))
+    held = torch.nonzero((usual_surprise(torsions, kind) < _MOST_HELD_SURPRISE) & (model.amino_acid >= 0)).squeeze(1)
+    lines = []
+    for i in held.tolist():
+        for atoms, value in zip(_PHI_AND_PSI, torch.rad2deg(torsions[i, :2]).tolist()):
+            words = ["exte tors"]
+            for word, (step, name) in zip(("first", "second", "third", "fourth"), atoms):
+                about = model.residues[i + step]
+                words.append(
+                    f"{word} chain {about.chain} resi {about.number} ins {about.insertion_code or '.'} atom {name}"
+                )
+            lines.append(" ".join([*words, f"value {value:.2f} sigma {sigma_deg:.2f} type 0"]))
+    return lines
 
 
 def _run(folder: Path, arguments: list[str], effort: Effort) -> None:

@@ -130,6 +130,8 @@ LAYOUT: tuple[ArraySpec, ...] = (
               "rows: frequency 1/Å, unmasked, masked, phase-randomised masked, corrected", "refine_map"),
     ArraySpec("models/<name>", "mmcif", ("byte",), ("uint8",), (None,),
               "the model as an mmCIF file, UTF-8", "build_model, refine_model", codec="counts"),
+    ArraySpec("models/<name>", "<round>", ("byte",), ("uint8",), (None,),
+              "the model as one round left it, as an mmCIF file, UTF-8", "refine_model", codec="counts"),
     ArraySpec("session/resolution_forecast", "points", ("point", "column"), ("float64",), (None, None),
               "columns: particles, resolution Å, error of 1/resolution 1/Å; from the refined map's subsets",
               "forecast_resolution"),

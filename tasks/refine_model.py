@@ -1,0 +1,73 @@
+"""All atoms of a model, built and refined against its maps, round by round."""
+
+from __future__ import annotations
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.formats.monomer_library import find_monomer_library, require_monomers
+from tasks.formats.structure import mmcif_of
+from tasks.model_refinement.evidence import Evidence
+from tasks.model_refinement.params import RefineModelParams
+from tasks.model_refinement.rounds import refined_rounds
+from tasks.records.session import StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import density_grid, density_map, read_map
+from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.session_store import SessionStore
+from tasks.workers.stage import SkipItem, Stage, run_stage
+
+_PRODUCT = "models/refined"
+
+
+@task(name="refine_model", cache_policy=NO_CACHE)
+def refine_model(session_url: str, params: RefineModelParams) -> StageReport:
+    """``models/refined`` from a model and its maps; all rounds are kept in it, the best one is the model.
+
+    Memory: 40 bytes a voxel of the map, and what servalcat takes (`RefineModelParams.memory_bytes`) beside the worker.
+    """
+    return run_stage(session_url, _refinement, [_PRODUCT], params)
+
+
+def _address(item: str) -> str:
+    return item
+
+
+def _inputs(store: SessionStore, _item: str) -> list[str]:
+    """Those that are there of all maps and models that parameters may name."""
+    named = [f"models/{name}" for name in ("built", "imported", "docked")]
+    named += [f"maps/{name}" for name in ("sharpened", "refined", "imported")]
+    return [address for address in named if store.product(address).record() is not None]
+
+
+def _refine(store: SessionStore, _item: str, params: RefineModelParams, attempt: Attempt) -> None:
+    about, model = density_map(store, params.map), read_model(store, params.model)
+    resolution = params.resolution_angstrom or about.resolution_angstrom
+    if resolution is None:
+        raise SkipItem(f"the resolution of maps/{params.map} is not known; give `resolution_angstrom`")
+    library = find_monomer_library(params.monomer_library)
+    require_monomers(library, model)
+    sharpened = density_grid(store, params.map)
+    evidence = _evidence(store, params, max(resolution, 2.001 * sharpened.voxel_size_angstrom))
+    done = refined_rounds(model, sharpened, evidence, library, params)
+    best = done.rounds[done.best]
+    write_model(attempt, best.model, "refined")
+    for made in done.rounds:
+        attempt.write(made.name, np.frombuffer(mmcif_of(made.model, made.name), dtype=np.uint8))
+    attempt.details["rounds"] = [{"name": made.name, **made.figures} for made in done.rounds]
+    attempt.details["weights"] = [vars(trial) for trial in done.trials]
+    attempt.figures.update(best.figures, best_round=best.name, is_half_map_refinement=evidence.is_halved)
+
+
+def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstrom: float) -> Evidence:
+    """Half maps of the map itself or of the refinement it comes from, or the map alone."""
+    for name in (params.map, params.half_maps):
+        record = store.product(f"maps/{name}").record() if name else None
+        if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
+            halves = (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
+            return Evidence(halves, resolution_angstrom)
+    return Evidence((density_grid(store, params.map),), resolution_angstrom)
+
+
+_refinement = Stage("refine_model", 1, "CPU", _refine, _inputs, _address)

@@ -1,0 +1,56 @@
+"""A trace in the store becomes a refined model in it, and what is amiss is said."""
+
+import pytest
+
+from tasks.formats.map_file import write_map
+from tasks.import_map import ImportMapParams, import_map
+from tasks.model_refinement.params import RefineModelParams
+from tasks.refine_model import refine_model
+from tasks.stores.products.model_store import read_model, write_model
+from tests.truth.cage_model import cage_subunit, trace_of
+from tests.truth.model_maps import simulated_maps
+from tests.truth.monomers import unpacked_monomers
+
+
+@pytest.fixture
+def session(store, workers, tmp_path):
+    """A session with imported maps of 30 residues, and their trace as a model."""
+    maps = simulated_maps(cage_subunit(30), 3.0, padding_angstrom=8)
+    files = {"map": maps.sharpened, "half_1": maps.half_1, "half_2": maps.half_2}
+    for name, grid in files.items():
+        write_map(tmp_path / f"{name}.mrc", grid)
+    paths = {name: str(tmp_path / f"{name}.mrc") for name in files}
+    import_map.fn(store.url, ImportMapParams(**paths, resolution_angstrom=3.0))
+    with store.product("models/built").write("build_model", 1, RefineModelParams(), {}) as attempt:
+        write_model(attempt, trace_of(maps.model, 0.4), "built")
+    return store, maps.model
+
+
+def test_a_trace_becomes_a_refined_model_with_all_its_rounds(session, real_data, tmp_path):
+    store, truth = session
+    library = unpacked_monomers(real_data, tmp_path / "monomers")
+    params = RefineModelParams(map="imported", monomer_library=str(library), n_build_rounds=1)
+    report = refine_model.fn(store.url, params)
+    assert report.done == ["models/refined"], report.failed
+    found = read_model(store, "refined")
+    error = (found.positions("CA") - truth.positions("CA")).norm(dim=-1).square().mean().sqrt()
+    assert error < 0.3
+    assert found.names == truth.names
+    record = store.product("models/refined").record()
+    assert [r["name"] for r in record.details["rounds"]] == ["built_1", "refined", "repaired_1"]
+    assert record.figures["is_half_map_refinement"]
+    assert record.figures["angle_rmsd_deg"] < 1.6
+    assert "built_1" in store.product("models/refined").read()
+    assert refine_model.fn(store.url, params).kept == ["models/refined"]
+
+
+def test_what_is_missing_is_named_and_nothing_is_left(session, tmp_path, monkeypatch):
+    store, _ = session
+    for name in ("CLIBD_MON", "CCP4"):
+        monkeypatch.delenv(name, raising=False)
+    params = RefineModelParams(map="imported", monomer_library=str(tmp_path / "nowhere"))
+    report = refine_model.fn(store.url, params)
+    assert "no monomer library" in report.failed["models/refined"]
+    report = refine_model.fn(store.url, RefineModelParams(map="imported", model="docked"))
+    assert "'docked'" in report.failed["models/refined"]
+    assert store.product("models/refined").record().state == "failed"
