@@ -7,7 +7,7 @@ DEMO ?= demo
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-sites torture bench lint types format setup clean lock
+.PHONY: demo test test-sites torture bench lint types format setup clean lock viewer
 
 setup: $(VENV)/.installed
 
@@ -50,6 +50,9 @@ lock:  ## resolve the newest versions that the bounds allow into requirements.lo
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet 'torch==2.13.0' -e '.[dev]'
 	build/lock/bin/python -m pip freeze --exclude vitriflow --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+viewer:  ## fetch the report's 3D viewer anew from the npm registry and compare it with what is here
+	bash infra/fetch-viewer.sh
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from tasks.report.contents import Contents
 from tasks.report.exposures import exposure_cards
 from tasks.report.live import show_course, show_page, show_problems
 from tasks.report.maps import final_map, initial_map
+from tasks.report.model import model_section
 from tasks.report.session import course, trouble
 from tasks.report.stages import parameters_and_cost
 from tasks.report.summary import header, summary
@@ -32,7 +33,7 @@ from tasks.stores.storage.location import StoreError
 
 logger = logging.getLogger(__name__)
 
-_PICTURES_IN_PREFECT = ("fsc", "map-projections", "orientations", "classes-2d")
+_PICTURES_IN_PREFECT = ("fsc", "map-projections", "model", "orientations", "classes-2d")
 """The others are in the report; the server keeps each of them twice, as an artifact and in its log of events."""
 _CARDS_IN_PREFECT = 3
 
@@ -64,7 +65,7 @@ def report_session(session_url: str, params: ReportSessionParams) -> str:
     contents = Contents(store, ledger, **params.model_dump())
     body = [_section(contents, *section) for section in _SECTIONS]
     links = [(identifier, label) for identifier, label, _ in _SECTIONS]
-    html = page.page(f"{store.session.name} · Vitriflow report", header(contents), links, body)
+    html = page.page(f"{store.session.name} · Vitriflow report", header(contents), links, body, contents.scripts)
     location = store.location / "report.html"
     location.write_bytes(html.encode())
     _publish(contents)
@@ -90,6 +91,7 @@ def _section(
 _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("summary", "Summary", summary),
     ("map", "Map", final_map),
+    ("model", "Model", model_section),
     ("overview", "Session", course),
     ("trouble", "Not used", trouble),
     ("exposures", "Exposures", exposure_cards),

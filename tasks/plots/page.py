@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Literal
@@ -80,14 +81,21 @@ def folded(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>\n{content}\n</details>"
 
 
-def page(title: str, header: str, links: Sequence[tuple[str, str]], body: Sequence[str]) -> str:
-    """The whole page; ``links`` are (section, label) of the menu."""
+def page(
+    title: str, header: str, links: Sequence[tuple[str, str]], body: Sequence[str], scripts: Sequence[str] = ()
+) -> str:
+    """The whole page; ``links`` are (section, label) of the menu.
+
+    A browser runs the given scripts and no others, and fetches nothing from anywhere.
+    """
     menu = "".join(f'<a href="#{identifier}">{escape(label)}</a>' for identifier, label in links)
     content = "\n".join(body)
+    programs = "\n".join(f"<script>{_in_page(script)}</script>" for script in scripts)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <link rel="icon" href="data:,">
@@ -99,9 +107,26 @@ def page(title: str, header: str, links: Sequence[tuple[str, str]], body: Sequen
 <main>
 {content}
 </main>
+{programs}
 </body>
 </html>
 """
+
+
+def _in_page(script: str) -> str:
+    if "</script" in script.lower() or "<!--" in script:
+        raise ValueError("a script of the page holds what would end its element; expected none of </script and <!--")
+    return script
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What a browser may run and fetch: the scripts told by their digests, pictures that stand in the page."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none';"
+        " form-action 'none'"
+    )
 
 
 _CSS = """
@@ -169,5 +194,24 @@ th { font-weight:600; vertical-align:bottom; } td { overflow-wrap:break-word; }
 .number { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap; padding-right:.9rem; }
 th.number { white-space:normal; }
 details { margin:.4rem 0; } summary { cursor:pointer; font-weight:600; font-size:.92rem; padding:.2rem 0; }
+.stage { border:1px solid var(--line); border-radius:6px; overflow:hidden; }
+.stage:has([data-active="1"]) { border-color:var(--blue); }
+#model-stage { position:relative; width:100%; height:560px; }
+#model-view { background:var(--paper); } #model-view:fullscreen { padding:1rem; overflow:auto; }
+#model-view:fullscreen #model-stage { height:calc(100vh - 13rem); }
+#model-status { min-height:1.5em; color:var(--ink); margin:.4rem 0; }
+.controls { display:flex; flex-wrap:wrap; gap:.5rem 1rem; align-items:center; font-size:.88rem; margin:.6rem 0; }
+.controls select,.controls button { font:inherit; } .controls label { white-space:nowrap; }
+.controls input[type=range] { width:9rem; vertical-align:middle; margin:0 .4rem; }
+.controls output { color:var(--soft); }
+#model-legend,.keys { display:flex; flex-wrap:wrap; gap:.2rem 1rem; align-items:center; }
+#model-legend i,.keys i { display:inline-block; width:.9em; height:.9em; border-radius:2px; margin-right:.35em; }
+#model-legend b { display:inline-block; width:9rem; height:.8em; border-radius:2px; }
+svg.profile { display:block; width:100%; height:auto; cursor:crosshair; }
+svg.profile:focus:not(:focus-visible) { outline:none; }
+svg.profile text { font-size:11px; fill:var(--soft); } svg.profile .chain { font-weight:700; fill:var(--ink); }
+svg.profile .cursor { fill:#1d2733; fill-opacity:.22; }
+.regions { columns:3 260px; list-style:none; padding:0; font-size:.88rem; }
+.regions li { break-inside:avoid; padding:.1rem 0; }
 @media print { nav { display:none; } section { break-inside:avoid; } body { background:#fff; } }
 """

@@ -17,6 +17,8 @@ from PIL import Image
 
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#1f6fb2", "#d9730d", "#2a8a5b", "#c0392b", "#8a929b", "#1d2733"
 """Told apart by people with any kind of colour vision, and dark enough for thin lines on white."""
+UNSURE_TO_SURE = ("#b2400a", "#ee9a3a", "#b9b3a8", "#5aa9e0", "#0b5394")
+"""Orange over grey to blue, which no kind of colour vision takes for one another; all are seen on white."""
 
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans",

@@ -42,6 +42,8 @@ class Contents:
     """Name -> PNG and description; the artifacts."""
     cards: list[str] = field(default_factory=list)
     """Markdown of the exposures; one artifact."""
+    scripts: tuple[str, ...] = ()
+    """Of the page; sections that need some set them."""
 
     def show(self, name: str, content: bytes, alt: str, caption: str = "") -> str:
         self.pictures[name] = (content, alt)

@@ -12,9 +12,12 @@ from tasks.report.contents import Contents, array_of, figures_line
 from tasks.report.words import number_words
 from tasks.stores.commit import Record
 
+MAP_NAMES = ("sharpened", "refined", "imported")
+"""What a reader wants to see first, first."""
+
 
 def best_map(contents: Contents) -> tuple[str, Record] | None:
-    for name in ("sharpened", "refined"):
+    for name in MAP_NAMES:
         record = contents.record(f"maps/{name}")
         if record is not None:
             return name, record
@@ -106,7 +109,7 @@ def _guinier(contents: Contents) -> str:
 
 def _map_facts(contents: Contents) -> str:
     rows = []
-    for name in ("initial", "refined", "sharpened"):
+    for name in ("initial", *reversed(MAP_NAMES)):
         record = contents.record(f"maps/{name}")
         if record is None:
             continue

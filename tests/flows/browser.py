@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -141,12 +141,16 @@ class Browser:
 
 
 @contextmanager
-def browser(ui_url: str, folder: Path, pictures: Path) -> Iterator[Browser]:
-    """A browser with a profile of its own in ``folder``."""
+def browser(
+    ui_url: str, folder: Path, pictures: Path, flags: Sequence[str] = (), logs: Sequence[str] = ()
+) -> Iterator[Browser]:
+    """A browser with a profile of its own in ``folder``; ``logs`` are those that it keeps, browser or performance."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
-    for flag in (*_FLAGS, f"--user-data-dir={folder / 'profile'}"):
+    for flag in (*_FLAGS, f"--user-data-dir={folder / 'profile'}", *flags):
         options.add_argument(flag)
+    if logs:
+        options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
     driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
     try:
         yield Browser(driver, ui_url, pictures)

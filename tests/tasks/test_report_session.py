@@ -41,7 +41,8 @@ class Page(HTMLParser):
         values = dict(attrs)
         if tag not in self.EMPTY:
             self._open.append(tag)
-        assert tag not in {"script", "iframe", "object"}
+        assert tag not in {"iframe", "object"}
+        assert tag != "script" or "src" not in values
         self.references += [v for k, v in attrs if k in {"src", "href", "srcset", "poster", "action"} and v]
         if "id" in values:
             self.anchors.add(values["id"])
@@ -52,7 +53,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self._open[-1:]:
+        if not {"style", "script"} & set(self._open[-1:]):
             self.text.append(data)
 
     def says(self, words: str) -> bool:
@@ -79,6 +80,12 @@ def test_nothing_is_fetched_from_elsewhere(full):
     assert all(r.startswith(("data:", "#")) for r in page.references)
     assert "url(" not in html and "@import" not in html
     assert {r[1:] for r in page.references if r.startswith("#")} <= page.anchors
+
+
+def test_a_page_without_a_model_runs_nothing(full):
+    _, _, html, _ = full
+    assert "<script" not in html
+    assert "default-src 'none'; script-src 'none'" in html
 
 
 def test_every_picture_is_a_png_that_can_be_read_and_has_a_text(full):

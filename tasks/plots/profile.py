@@ -1,0 +1,127 @@
+"""Figures along the residues of a model, as drawings in an HTML page that can be clicked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.models.atomic_model import Residue
+from tasks.plots import page
+from tasks.plots.model_view import ResidueColumn
+from tasks.plots.style import BLUE, GREEN, INK, ORANGE
+
+_PER_ROW = 200
+_LEFT, _WIDTH, _STEP = 34.0, 1240.0, 6.0
+_TOP, _HEIGHT, _STRIP = 16.0, 76.0, 8.0
+_LINES = ((INK, ""), (BLUE, ""), (ORANGE, ""), (GREEN, ""), (ORANGE, "4 3"), (BLUE, "4 3"))
+_SHOWN_ROWS = 12
+
+
+def residue_profile(residues: Sequence[Residue], columns: Sequence[ResidueColumn]) -> str:
+    """Rows of 200 residues: shares as lines, and below them the classes as a strip; what is not known leaves a gap."""
+    lines = [column for column in columns if column.is_share][: len(_LINES)]
+    strips = [column for column in columns if column.classes][:1]
+    if not lines and not strips:
+        return ""
+    rows = [
+        _row(residues, lines, strips, first, min(first + _PER_ROW, len(residues)))
+        for first in range(0, len(residues), _PER_ROW)
+    ]
+    shown = _legend(lines, strips) + "".join(rows[:_SHOWN_ROWS])
+    if len(rows) > _SHOWN_ROWS:
+        rest = len(residues) - _SHOWN_ROWS * _PER_ROW
+        shown += page.folded(f"{rest} residues more", "".join(rows[_SHOWN_ROWS:]))
+    return f'<div class="profiles">{shown}</div>'
+
+
+def _legend(lines: Sequence[ResidueColumn], strips: Sequence[ResidueColumn]) -> str:
+    entries = [
+        f'<span><svg width="26" height="8" aria-hidden="true"><path d="M0 4h26" stroke="{colour}" stroke-width="2"'
+        f' stroke-dasharray="{dashes}"/></svg> {escape(column.label)}</span>'
+        for column, (colour, dashes) in zip(lines, _LINES)
+    ]
+    for strip in strips:
+        entries += [f'<span><i style="background:{c.colour}"></i>{escape(c.label)}</span>' for c in strip.classes]
+    return f'<p class="meta keys">{"".join(entries)}</p>'
+
+
+def _row(
+    residues: Sequence[Residue],
+    lines: Sequence[ResidueColumn],
+    strips: Sequence[ResidueColumn],
+    first: int,
+    end: int,
+) -> str:
+    parts = [_frame(residues, first, end)]
+    for column, (colour, dashes) in zip(lines, _LINES):
+        path = _path(column.values[first:end], _breaks(residues, first, end))
+        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>')
+    for strip in strips:
+        parts += _blocks(strip, first, end)
+    height = _TOP + _HEIGHT + _STRIP + 20
+    names = f"{residues[first]} to {residues[end - 1]}"
+    told = ", ".join(column.label for column in (*lines, *strips))
+    return (
+        f'<svg class="profile" role="img" tabindex="0" aria-label="{escape(f"{told} of residues {names}")}"'
+        f' viewBox="0 0 {_WIDTH:g} {height:g}" data-first="{first}" data-count="{end - first}" data-left="{_LEFT:g}"'
+        f' data-step="{_STEP:g}">{"".join(parts)}'
+        f'<rect class="cursor" visibility="hidden" x="0" y="{_TOP - 4:g}" width="{_STEP:g}"'
+        f' height="{_HEIGHT + _STRIP + 10:g}"/></svg>'
+    )
+
+
+def _breaks(residues: Sequence[Residue], first: int, end: int) -> list[bool]:
+    """Whether a residue of the row begins a chain."""
+    return [i > 0 and residues[i].chain != residues[i - 1].chain for i in range(first, end)]
+
+
+def _y(share: float) -> float:
+    return _TOP + _HEIGHT * (1 - min(max(share, 0.0), 1.0))
+
+
+def _frame(residues: Sequence[Residue], first: int, end: int) -> str:
+    right = _LEFT + _STEP * (end - first)
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        parts.append(
+            f'<path d="M{_LEFT:g} {_y(share):g}H{right:g}" stroke="#dfe4ea"/>'
+            f'<text x="{_LEFT - 6:g}" y="{_y(share) + 4:g}" text-anchor="end">{share:g}</text>'
+        )
+    below = _TOP + _HEIGHT + _STRIP + 15
+    for i, is_start in zip(range(first, end), _breaks(residues, first, end)):
+        x = _LEFT + _STEP * (i - first)
+        if is_start or i == first:
+            parts.append(f'<text x="{x + 2:g}" y="{_TOP - 5:g}" class="chain">{escape(residues[i].chain)}</text>')
+        if is_start:
+            parts.append(f'<path d="M{x:g} {_TOP - 12:g}V{_TOP + _HEIGHT + _STRIP:g}" stroke="#5b6673"/>')
+        if residues[i].number % 20 == 0:
+            parts.append(f'<text x="{x + _STEP / 2:g}" y="{below:g}" text-anchor="middle">{residues[i].number}</text>')
+    return "".join(parts)
+
+
+def _path(values: NDArray, breaks: Sequence[bool]) -> str:
+    parts, pen = [], "M"
+    for i, (value, is_start) in enumerate(zip(values.tolist(), breaks)):
+        if not np.isfinite(value):
+            pen = "M"
+            continue
+        x = _LEFT + _STEP * (i + 0.5)
+        parts.append(f"{'M' if is_start else pen}{x:g} {_y(value):.1f}")
+        pen = "L"
+    return "".join(parts)
+
+
+def _blocks(strip: ResidueColumn, first: int, end: int) -> list[str]:
+    """A rectangle for each run of residues of one class."""
+    values = strip.values[first:end]
+    starts = np.concatenate([[0], np.nonzero(np.diff(values))[0] + 1, [len(values)]]).tolist()
+    return [
+        f'<rect x="{_LEFT + _STEP * a:g}" y="{_TOP + _HEIGHT + 3:g}" width="{_STEP * (b - a):g}" height="{_STRIP:g}"'
+        f' fill="{strip.classes[int(values[a])].colour}"/>'
+        for a, b in pairwise(starts)
+        if values[a] >= 0
+    ]

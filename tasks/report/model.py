@@ -1,0 +1,159 @@
+"""The atomic model: in its map in 3D, residue by residue, what wants a look, and the models before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from kernels.maps.grid import DensityGrid
+from kernels.models.atomic_model import AtomicModel
+from tasks.plots import models as model_plots
+from tasks.plots import page
+from tasks.plots.model_view import MapCut, ModelView, ResidueColumn, view_html, view_scripts
+from tasks.plots.profile import residue_profile
+from tasks.plots.style import png
+from tasks.report.contents import Contents, figures_line
+from tasks.report.maps import MAP_NAMES
+from tasks.report.model_columns import Region, columns_of, regions_of, residue_places
+from tasks.report.model_map import around_model, map_cut, near_only, sigma_of
+from tasks.report.words import plural, time_words, value_words
+from tasks.stores.commit import Figure, Record
+from tasks.stores.products.map_store import density_grid
+from tasks.stores.products.model_store import mmcif_bytes, read_model
+
+_SHOWN_REGIONS = 60
+_LEFT_OUT = ("n_residues", "n_chains", "n_atoms")
+
+
+def models_of(contents: Contents) -> list[tuple[str, Record]]:
+    """Name and record of every model, in the order in which they were made."""
+    found = [(name, contents.record(f"models/{name}")) for name in contents.store.names("models")]
+    return sorted(((n, r) for n, r in found if r is not None), key=lambda model: (model[1].written_at, model[0]))
+
+
+def model_section(contents: Contents) -> str:
+    """The newest model and its map."""
+    models = models_of(contents)
+    if not models:
+        return page.section("model", "Model", page.not_yet("no model has been built"))
+    name, record = models[-1]
+    model = read_model(contents.store, name)
+    map_name = _map_of(contents, record)
+    columns = columns_of(model, record, _local_resolution(contents, map_name))
+    part, cut, reason = _density(contents, map_name, model)
+    pictures = _still(contents, model, columns, part, name)
+    view = ModelView(
+        mmcif_bytes(contents.store, name), f"{contents.store.session.name}-{name}.cif", model.residues, columns, cut
+    )
+    contents.scripts = view_scripts()
+    return page.section(
+        "model",
+        "Model",
+        page.paragraph(_facts(model, name, record), "meta"),
+        figures_line(record.model_copy(update={"figures": _judged(record)})),
+        page.paragraph(cut.words if cut else reason, "note"),
+        view_html(view, pictures),
+        residue_profile(model.residues, columns),
+        _regions(model, regions_of(model, columns)),
+        _history(models),
+    )
+
+
+def _facts(model: AtomicModel, name: str, record: Record) -> str:
+    chains = len({residue.chain for residue in model.residues})
+    words = f"{plural(model.n_residues, 'residue')} in {plural(chains, 'chain')}, {plural(len(model), 'atom')}"
+    return f"{name}: {words} · {record.stage}, {time_words(record.written_at)}"
+
+
+def _judged(record: Record) -> dict[str, Figure]:
+    """Its figures without the counts, which the line before has told."""
+    return {key: value for key, value in record.figures.items() if key not in _LEFT_OUT}
+
+
+def _map_of(contents: Contents, record: Record) -> str | None:
+    """The map that the model was made from, or else the best one there is."""
+    read = [name for name in MAP_NAMES if f"maps/{name}" in record.inputs]
+    return next((n for n in (*read, *MAP_NAMES) if contents.record(f"maps/{n}") is not None), None)
+
+
+def _local_resolution(contents: Contents, map_name: str | None) -> DensityGrid | None:
+    reader = contents.read(f"maps/{map_name}") if map_name else None
+    if map_name is None or reader is None or "local_resolution" not in reader:
+        return None
+    return density_grid(contents.store, map_name, "local_resolution")
+
+
+def _density(
+    contents: Contents, map_name: str | None, model: AtomicModel
+) -> tuple[DensityGrid | None, MapCut | None, str]:
+    """The map around the model, the same for the page, or why there is none."""
+    if map_name is None:
+        return None, None, "There is no map to show with the model."
+    grid = density_grid(contents.store, map_name)
+    try:
+        part = around_model(grid, model)
+        return part, map_cut(part, model, sigma_of(part, model), map_name, grid.voxel_size_angstrom), ""
+    except ValueError as error:
+        return None, None, f"The map {map_name} is not shown: {error}."
+
+
+def _still(
+    contents: Contents, model: AtomicModel, columns: Sequence[ResidueColumn], part: DensityGrid | None, name: str
+) -> str:
+    column = next((c for c in columns if c.colours and not c.classes), None)
+    figure = model_plots.trace_in_map(
+        residue_places(model),
+        model.is_linked(longest_peptide_angstrom=2.5).numpy(),
+        column.values if column else None,
+        f"{column.label} / {column.unit}" if column and column.unit else column.label if column else "",
+        (column.worst, column.best) if column else (0, 1),
+        near_only(part, model).numpy() if part else None,
+        part.voxel_size_angstrom if part else 1.0,
+        part.origin_angstrom.tolist() if part else (0, 0, 0),
+    )
+    coloured = f", coloured by {column.label}" if column else ""
+    return contents.show("model", png(figure), f"Backbone of the model {name} over its map along three axes{coloured}")
+
+
+def _regions(model: AtomicModel, regions: Sequence[Region]) -> str:
+    if not regions:
+        return ""
+    longest = sorted(regions, key=lambda r: (r.first - r.last, r.first))[:_SHOWN_REGIONS]
+    lines = []
+    for region in sorted(longest, key=lambda r: r.first):
+        first, last = model.residues[region.first], model.residues[region.last]
+        n = region.last - region.first + 1
+        words = str(first) if n == 1 else f"{first} to {last.name}{last.number}{last.insertion_code}"
+        lines.append(
+            f'<li><a href="#model" data-first="{region.first}" data-last="{region.last}">{escape(words)}</a>'
+            f" · {escape(region.verdict)} · {plural(n, 'residue')}</li>"
+        )
+    left = f", the longest {len(longest)} of {len(regions)}" if len(longest) < len(regions) else ""
+    return f'<h3>Regions that want a look{left}</h3><ul class="regions">{"".join(lines)}</ul>'
+
+
+def _history(models: Sequence[tuple[str, Record]]) -> str:
+    """Every model of the session with its figures, the newest last, and how the figures moved."""
+    if len(models) < 2:
+        return ""
+    known = dict.fromkeys(key for _, record in models for key in record.figures)
+    rows = [
+        [name, record.stage, time_words(record.written_at), *(value_words(record.figures.get(k)) for k in known)]
+        for name, record in models
+    ]
+    header = ("model", "stage", "made", *(key.replace("_", " ") for key in known))
+    series = [(key.replace("_", " "), [_number(r.figures.get(key)) for _, r in models]) for key in known]
+    drawn = [
+        (title, values)
+        for (title, values), key in zip(series, known)
+        if key not in _LEFT_OUT and sum(v is not None for v in values) > 1
+    ]
+    table = page.table(header, rows)
+    if not drawn:
+        return page.folded(f"{len(models)} models of this session", table)
+    content = png(model_plots.rounds([name for name, _ in models], drawn))
+    return f"<h3>From model to model</h3>{page.picture(content, 'Figures of the models of this session')}{table}"
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

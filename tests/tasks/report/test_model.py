@@ -1,0 +1,129 @@
+"""The model section of the report is true to the model, the map and the store."""
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.formats.structure import parse_mmcif
+from tasks.plots.model_view import ResidueClass, ResidueColumn
+from tasks.records.session import StageParams
+from tasks.report.model_columns import Region, regions_of, residue_places
+from tasks.report.model_map import around_model, map_cut, sigma_of
+from tasks.report_session import ReportSessionParams, report_session
+from tasks.stores.products.map_store import density_grid
+from tasks.stores.products.model_store import write_model
+from tasks.stores.session_store import SessionStore
+from tests.truth.modelled_session import DOUBTFUL, SEQUENCES, fill_with_models, two_helices
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    store = SessionStore.create(str(tmp_path_factory.mktemp("modelled") / "session.zarr"), "modelled")
+    modelled = fill_with_models(store)
+    return store, modelled, Path(report_session.fn(store.url, ReportSessionParams())).read_text()
+
+
+def data_of(html):
+    found = re.search(r'id="model-data">(.*?)</script>', html, re.DOTALL)
+    return json.loads(found[1])
+
+
+def test_the_page_holds_the_model_and_its_confidence(reported):
+    _, modelled, html = reported
+    data = data_of(html)
+    model = parse_mmcif(gzip.decompress(base64.b64decode(data["model"])), "page")
+    torch.testing.assert_close(model.coordinates_angstrom, modelled.model.coordinates_angstrom, atol=1e-3, rtol=0)
+    confidence = next(column for column in data["colours"] if column["id"] == "confidence")
+    np.testing.assert_allclose(confidence["values"], modelled.confidence, atol=1e-3)
+    assert "built_2: 54 residues in 2 chains" in html
+    assert "mean confidence 0.8 · clashscore 7" in html
+
+
+def test_the_map_in_the_page_is_the_map_between_the_lowest_contour_and_the_highest(reported):
+    store, _, html = reported
+    about = data_of(html)["map"]
+    codes = np.frombuffer(gzip.decompress(base64.b64decode(about["data"])), np.uint8).reshape(about["size"])
+    step = (about["high"] - about["low"]) / 255
+    index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in codes.shape), indexing="ij"), dim=-1)
+    origin = torch.tensor(about["origin"], dtype=torch.float64)
+    true = density_grid(store, "imported").values_at(origin + index * about["voxel"])
+    shown = torch.from_numpy(codes.astype(np.float32)) * step + about["low"]
+    torch.testing.assert_close(shown, true.clamp(about["low"], about["high"]), atol=0.51 * step, rtol=0)
+    assert (codes > 0).mean() > 0.1
+
+
+def test_residues_that_are_not_sure_can_be_gone_to(reported):
+    _, modelled, html = reported
+    first, last = (modelled.model.residues[i] for i in (DOUBTFUL.start, DOUBTFUL.stop - 1))
+    assert (
+        f'data-first="{DOUBTFUL.start}" data-last="{DOUBTFUL.stop - 1}">{first} to {last.name}{last.number}</a>'
+        " · low confidence · 6 residues"
+    ) in html
+
+
+def test_every_model_of_the_session_is_listed_in_order(reported):
+    _, _, html = reported
+    cells = re.findall(r"<tr><td>(built\w*)</td><td>build_model</td>", html)
+    assert cells == ["built", "built_2"]
+    assert "Figures of the models of this session" in html
+
+
+def test_a_first_contour_holds_a_third_of_the_molecule(reported):
+    store, modelled, _ = reported
+    part = around_model(density_grid(store, "imported"), modelled.model)
+    cut = map_cut(part, modelled.model, sigma_of(part, modelled.model), "imported", 1.0)
+    volume = float((part.voxels >= cut.level).sum()) * part.voxel_size_angstrom**3
+    # 18 Å³ for each atom but hydrogen is what proteins take up (1.21 Å³/Da); what is far from the model counts here too
+    assert 0.25 < volume / (18 * len(modelled.model)) < 0.45
+    assert cut.lowest < cut.level < cut.highest
+
+
+def test_a_large_map_is_shown_on_larger_voxels_and_said_so(monkeypatch, reported):
+    store, modelled, _ = reported
+    monkeypatch.setattr("tasks.report.model_map._MOST_VOXELS", 20_000)
+    part = around_model(density_grid(store, "imported"), modelled.model)
+    assert part.voxels.numel() < 1.05 * 20_000
+    assert part.voxel_size_angstrom > 1.2
+    cut = map_cut(part, modelled.model, 1.0, "imported", 1.0)
+    assert f"voxels of {part.voxel_size_angstrom:.2f} Å to keep this page small; the map itself has 1.00 Å" in cut.words
+
+
+def test_a_model_beside_its_map_is_shown_without_it(tmp_path):
+    store = SessionStore.create(str(tmp_path / "session.zarr"), "beside")
+    modelled = fill_with_models(store)
+    away = modelled.model.at(modelled.model.coordinates_angstrom + 500)
+    for name in ("built", "built_2"):
+        with store.product(f"models/{name}").write("build_model", 2, StageParams(), {}) as attempt:
+            write_model(attempt, away, name)
+    html = Path(report_session.fn(store.url, ReportSessionParams())).read_text()
+    assert "The map imported is not shown: the model lies outside of its map" in html
+    assert data_of(html)["map"] is None
+
+
+def test_places_are_those_of_the_alpha_carbons():
+    model = two_helices()
+    places = residue_places(model)
+    alpha = [i for i, name in enumerate(model.names) if name == "CA"]
+    np.testing.assert_allclose(places, model.coordinates_angstrom[alpha])
+
+
+def test_regions_end_with_their_chain_and_their_verdict():
+    model = two_helices()
+    n = len(SEQUENCES[0])
+    verdict = np.zeros(model.n_residues, dtype=int)
+    verdict[3:5], verdict[5:7], verdict[n - 2 : n + 4] = 1, 2, 1
+    classes = tuple(ResidueClass(label, "#000000") for label in ("trust", "rebuild", "not supported"))
+    column = ResidueColumn("verdict", "verdict", verdict, classes=classes)
+    assert regions_of(model, [column]) == [
+        Region(3, 4, "rebuild"),
+        Region(5, 6, "not supported"),
+        Region(n - 2, n - 1, "rebuild"),
+        Region(n, n + 3, "rebuild"),
+    ]
+    assert regions_of(model, []) == []
