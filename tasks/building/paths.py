@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
 MOST_ROUNDS = 20
-TIME_LIMIT_S = 30.0
+TIME_LIMIT_S = 15.0
+GAP = 1e-3
+"""Of the best sum of scores, that is not looked for further."""
+
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Of these nodes, less the number of these links, no more may be used.
+
+    Two close candidates: one of them, or both if they are linked. All nodes and links of a kind: that many paths.
+    """
+
+    nodes: Sequence[int]
+    links: Sequence[int] = ()
+    most: int = 1
 
 
 def best_paths(
@@ -19,7 +37,7 @@ def best_paths(
     source: Integers,
     target: Integers,
     link_score: Floats,
-    exclusive: list[tuple[list[int], list[int]]] | None = None,
+    limits: list[Limit] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Nodes and links of the paths with the highest sum of scores; no path is a ring.
 
@@ -29,8 +47,8 @@ def best_paths(
         (node,) what a node adds where it is used.
     source, target, link_score
         (link,) directed links and what each adds.
-    exclusive
-        Sets of nodes of which one may be used, each with links that lift the ban (between close neighbours).
+    limits
+        What more is forbidden.
 
     Returns
     -------
@@ -51,19 +69,19 @@ def best_paths(
         csr_array((np.ones(m), (target, links)), (n, m + n)) - uses,
     ]
     most = [np.zeros(2 * n)]
-    if exclusive:
-        row = [r for r, (banned, lifting) in enumerate(exclusive) for _ in (*banned, *lifting)]
-        columns = [c for banned, lifting in exclusive for c in (*(m + b for b in banned), *lifting)]
-        values = [v for banned, lifting in exclusive for v in (*([1.0] * len(banned)), *([-1.0] * len(lifting)))]
-        rows.append(csr_array((values, (row, columns)), (len(exclusive), m + n)))
-        most.append(np.ones(len(exclusive)))
+    if limits:
+        row = [r for r, limit in enumerate(limits) for _ in (*limit.nodes, *limit.links)]
+        columns = [c for limit in limits for c in (*(m + b for b in limit.nodes), *limit.links)]
+        values = [v for limit in limits for v in (*([1.0] * len(limit.nodes)), *([-1.0] * len(limit.links)))]
+        rows.append(csr_array((values, (row, columns)), (len(limits), m + n)))
+        most.append(np.array([float(limit.most) for limit in limits]))
     for _ in range(MOST_ROUNDS):
         result = milp(
             -np.concatenate([link_score, node_score]),
             integrality=np.ones(m + n),
             bounds=Bounds(0, 1),
             constraints=LinearConstraint(vstack(rows).tocsr(), ub=np.concatenate(most)),
-            options={"mip_rel_gap": 1e-4, "time_limit": TIME_LIMIT_S},
+            options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
         )
         if result.x is None:
             raise RuntimeError(f"{n} candidates with {m} links: no set of paths found ({result.message})")

@@ -12,7 +12,7 @@ from kernels.models.bridging import bridged
 from kernels.models.detections import ProteinDetections
 from kernels.models.neighbours import pairs_within
 from kernels.models.tracing import Density, Hands, LinkNoise, Links, link_noise, links_between
-from tasks.building.paths import Integers, as_paths, best_paths
+from tasks.building.paths import Integers, Limit, as_paths, best_paths
 
 CROWDED_ANGSTROM = 2.8
 """Closer than any two Cα: of such candidates one is none, unless they are linked."""
@@ -106,13 +106,13 @@ def _linked_candidates(hands: Hands, use: np.ndarray, noise: LinkNoise, density_
     return [s for s in _joined(single, links.take(torch.from_numpy(chosen))) if len(s) > 1 or used[s.candidate[0]]]
 
 
-def _crowded(place: Tensor, source: Integers, target: Integers) -> list[tuple[list[int], list[int]]]:
+def _crowded(place: Tensor, source: Integers, target: Integers) -> list[Limit]:
     """Pairs that are too close, each with the links between them."""
     first, second, _ = pairs_within(place, place, CROWDED_ANGSTROM)
     pairs: dict[tuple[int, int], list[int]] = {(i, j): [] for i, j in zip(first.tolist(), second.tolist()) if i < j}
     for link, (i, j) in enumerate(zip(source.tolist(), target.tolist())):
         pairs.get((min(i, j), max(i, j)), []).append(link)
-    return [(list(pair), links) for pair, links in pairs.items()]
+    return [Limit(pair, links) for pair, links in pairs.items()]
 
 
 def _linked_stretches(
@@ -138,7 +138,7 @@ def _linked_stretches(
         links.source.numpy(),
         links.target.numpy(),
         links.log_odds.double().numpy(),
-        [([f, f + n], []) for f in range(n)] + _crowded_spares(hands, both, n),
+        [Limit((f, f + n)) for f in range(n)] + _crowded_spares(hands, both, n),
     )
     return _joined(both, links.take(torch.from_numpy(chosen)), used)
 
@@ -152,12 +152,12 @@ def _with_spares(hands: Hands, stretches: list[_Stretch]) -> list[_Stretch]:
     return long + [_Stretch((i,), (False,), (), ()) for i in torch.nonzero(free).squeeze(1).tolist()]
 
 
-def _crowded_spares(hands: Hands, stretches: list[_Stretch], n: int) -> list[tuple[list[int], list[int]]]:
+def _crowded_spares(hands: Hands, stretches: list[_Stretch], n: int) -> list[Limit]:
     single = [f for f, s in enumerate(stretches[:n]) if len(s) == 1]
     place = hands.alpha_angstrom[torch.tensor([stretches[f].candidate[0] for f in single], dtype=torch.int64)]
     first, second, _ = pairs_within(place, place, CROWDED_ANGSTROM)
     pairs = [(single[i], single[j]) for i, j in zip(first.tolist(), second.tolist()) if i < j]
-    return [([i, j, i + n, j + n], []) for i, j in pairs]
+    return [Limit((i, j, i + n, j + n)) for i, j in pairs]
 
 
 def _joined(stretches: list[_Stretch], links: Links, used: np.ndarray | None = None) -> list[_Stretch]:

@@ -67,40 +67,60 @@ HARD = DetectorNoise(0.2, 0.4, 0.8, 30.0, 0.1, 0.02, 0.35)
 
 
 def known_chains(model: AtomicModel, seed: int = 0, shortest: int = 10) -> list[KnownChain]:
-    """Protein chains of a model; residues that its numbers skip get types by chance, since the file has none."""
+    """Protein chains of a model; residues that its numbers skip get types by chance, since the file has none.
+
+    Chains whose residues of the same number have the same type are copies, and get one sequence.
+    """
     generator = torch.Generator().manual_seed(seed)
     place = model.positions("CA", "N", "C", "O")
+    rows = [row for row in _runs(model, place) if len(row) >= shortest]
+    types: list[dict[int, int]] = []  # of each protein, by number
+    protein = []
+    for row in rows:
+        own = {number: int(model.amino_acid[i]) for i, number in row}
+        for which, known in enumerate(types):
+            same = [known[k] == a for k, a in own.items() if k in known]
+            if len(same) > 0.8 * min(len(own), len(known)) and sum(same) > 0.95 * len(same):
+                known.update({k: a for k, a in own.items() if k not in known})
+                protein.append(which)
+                break
+        else:
+            protein.append(len(types))
+            types.append(own)
+    sequences = []
+    for known in types:
+        filler = torch.randint(20, (max(known) - min(known) + 1,), generator=generator).tolist()
+        letters = [known.get(min(known) + k, any_) for k, any_ in enumerate(filler)]
+        sequences.append("".join(AMINO_ACID_LETTERS[a] for a in letters))
+    chains = []
+    for row, which in zip(rows, protein):
+        index = torch.tensor([i for i, _ in row])
+        position = torch.tensor([number for _, number in row]) - min(types[which])
+        alpha = place[index, 0]
+        offset = place[index, 1:] - alpha[:, None]
+        chains.append(KnownChain(model.residues[row[0][0]].chain, sequences[which], position, alpha, offset))
+    return chains
+
+
+def _runs(model: AtomicModel, place: Tensor) -> list[list[tuple[int, int]]]:
+    """Residues of each chain with their numbers, cut where numbers fall back or jump further than residues reach."""
     is_whole = (model.amino_acid >= 0) & ~place.isnan().any(-1).any(-1)
-    rows: list[list[tuple[int, int]]] = []  # (residue, position in the sequence) of each chain
+    rows: list[list[tuple[int, int]]] = []
     before: int | None = None
     for i in torch.nonzero(is_whole).squeeze(1).tolist():
-        about, step, apart = model.residues[i], 0, 0.0
+        about = model.residues[i]
+        goes_on = False
         if before is not None and model.residues[before].chain == about.chain:
-            step = (
-                max(1, about.number - model.residues[before].number)
-                if about.number >= model.residues[before].number
-                else 0
-            )
+            same_number = about.insertion_code != "" and about.number == model.residues[before].number
+            step = 1 if same_number else about.number - model.residues[before].number
             apart = float((place[i, 0] - place[before, 0]).norm())
-        if step == 0 or step > LONGEST_UNSEEN or apart > 3.8 * step + 1.0:
-            rows.append([(i, 0)])
-        else:
+            goes_on = 0 < step <= LONGEST_UNSEEN and apart <= 3.8 * step + 1.0
+        if goes_on:
             rows[-1].append((i, rows[-1][-1][1] + step))
+        else:
+            rows.append([(i, about.number)])
         before = i
-    chains = []
-    for row in rows:
-        if len(row) < shortest:
-            continue
-        index = torch.tensor([i for i, _ in row])
-        position = torch.tensor([p for _, p in row])
-        types = torch.randint(20, (int(position[-1]) + 1,), generator=generator)
-        types[position] = model.amino_acid[index]
-        sequence = "".join(AMINO_ACID_LETTERS[t] for t in types.tolist())
-        alpha = place[index, 0]
-        chains.append(
-            KnownChain(model.residues[row[0][0]].chain, sequence, position, alpha, place[index, 1:] - alpha[:, None])
-        )
-    return chains
+    return rows
 
 
 def cage_subunits(n: int) -> list[KnownChain]:

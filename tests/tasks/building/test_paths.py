@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tasks.building.paths import as_paths, best_paths
+from tasks.building.paths import Limit, as_paths, best_paths
 
 
 def links(*rows: tuple[int, int, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,15 +28,15 @@ def test_a_ring_is_opened_at_its_weakest_link():
 
 def test_of_two_close_candidates_the_better_linked_one_is_used():
     source, target, score = links((0, 1, 2.0), (1, 3, 2.0), (0, 2, 1.5), (2, 3, 1.5))
-    used, chosen = best_paths(np.array([1.0, 0.2, 0.5, 1.0]), source, target, score, [([1, 2], [])])
+    used, chosen = best_paths(np.array([1.0, 0.2, 0.5, 1.0]), source, target, score, [Limit((1, 2))])
     assert used.tolist() == [True, True, False, True]
     assert chosen.tolist() == [True, True, False, False]
 
 
 def test_a_link_lifts_the_ban_between_close_candidates():
     source, target, score = links((0, 1, 2.0))
-    assert best_paths(np.ones(2), source, target, score, [([0, 1], [0])])[0].all()
-    assert best_paths(np.ones(2), source[:0], target[:0], score[:0], [([0, 1], [])])[0].sum() == 1
+    assert best_paths(np.ones(2), source, target, score, [Limit((0, 1), (0,))])[0].all()
+    assert best_paths(np.ones(2), source[:0], target[:0], score[:0], [Limit((0, 1))])[0].sum() == 1
 
 
 def test_a_bad_candidate_is_used_only_where_its_links_pay_for_it():
@@ -64,6 +64,15 @@ def test_the_paths_are_the_best_of_all(seed):
                 total += max(own, 0.0) if len(run) == 1 else own
             best = max(best, total)
     assert node[used].sum() + score[chosen].sum() == pytest.approx(best)
+
+
+def test_paths_are_no_more_than_their_limit():
+    source, target, score = links((0, 1, -1.0), (1, 2, -1.0))
+    node = np.array([2.0, 0.5, 2.0])
+    assert best_paths(node, source, target, score)[1].sum() == 0
+    used, chosen = best_paths(node, source, target, score, [Limit((0, 1, 2), (0, 1), most=1)])
+    assert used.all()
+    assert chosen.all()
 
 
 def test_nothing_has_no_paths():
