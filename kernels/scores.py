@@ -47,3 +47,32 @@ def trajectory_error(found: Tensor, true: Tensor) -> float:
     """RMS length of the difference of trajectories (..., frame, yx), each counted from its own mean position."""
     difference = (found - found.mean(-2, keepdim=True)) - (true - true.mean(-2, keepdim=True))
     return float(difference.square().sum(-1).mean().sqrt())
+
+
+def area_under_curve(score: Tensor, is_positive: Tensor) -> float:
+    """Area under the receiver operating characteristic: how often a positive scores higher than a negative; ties half.
+
+    Parameters
+    ----------
+    score, is_positive
+        (n,) with at least one of each.
+    """
+    values, rank = torch.unique(score.double(), return_inverse=True)
+    positive = torch.bincount(rank[is_positive], minlength=len(values)).double()
+    negative = torch.bincount(rank[~is_positive], minlength=len(values)).double()
+    below = negative.cumsum(0) - negative
+    return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
+
+
+def expected_calibration_error(probability: Tensor, is_right: Tensor, n_bins: int = 10) -> float:
+    """Mean difference between what probabilities promise and what came true, over equal bins, weighted by their sizes.
+
+    Parameters
+    ----------
+    probability, is_right
+        (n,) of at least one case.
+    """
+    bins = (probability * n_bins).long().clamp(max=n_bins - 1)
+    promised = torch.zeros(n_bins, dtype=torch.float64).index_add_(0, bins, probability.double())
+    came_true = torch.zeros(n_bins, dtype=torch.float64).index_add_(0, bins, is_right.double())
+    return float((promised - came_true).abs().sum() / len(probability))

@@ -16,6 +16,7 @@ ProductClass = Literal[
     "classes",
     "maps",
     "models",
+    "validations",
     "scratch",
     "leftover_attempts",
 ]
@@ -47,6 +48,7 @@ class RetentionPolicy(BaseModel):
     classes: Rule = "forever"
     maps: Rule = "forever"
     models: Rule = "forever"
+    validations: Rule = "forever"
     scratch: RuleUntilUsed = "30 days"
     """Sums and states of single iterations; used when the product they were made for is committed."""
     leftover_attempts: Rule = "2 days"

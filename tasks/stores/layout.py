@@ -132,6 +132,8 @@ LAYOUT: tuple[ArraySpec, ...] = (
               "the model as an mmCIF file, UTF-8", "build_model, refine_model", codec="counts"),
     ArraySpec("models/<name>", "<round>", ("byte",), ("uint8",), (None,),
               "the model as one round left it, as an mmCIF file, UTF-8", "refine_model", codec="counts"),
+    ArraySpec("validations/<name>", "json", ("byte",), ("uint8",), (None,),
+              "record of the model of this name, UTF-8", "validate_model", codec="counts"),
     ArraySpec("session/resolution_forecast", "points", ("point", "column"), ("float64",), (None, None),
               "columns: particles, resolution Å, error of 1/resolution 1/Å; from the refined map's subsets",
               "forecast_resolution"),

@@ -21,7 +21,7 @@ from tasks.stores.storage.location import Location, StoreError, StoreWriteError
 from tasks.stores.storage.ownership import Ownership, claim
 
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-_GROUPS = ("session", "exposures", "particles", "classes", "maps", "models", "scratch")
+_GROUPS = ("session", "exposures", "particles", "classes", "maps", "models", "validations", "scratch")
 
 
 class SessionStore:

@@ -10,10 +10,9 @@ from torch.nn import functional
 
 from kernels.networks.detection import calibrated
 from kernels.networks.residue_detector import ResidueDetector
+from kernels.scores import expected_calibration_error
 from tasks.training.evidence import CHOICES, RESIDUES, evidence_of, joined
 from tasks.training.patches import SimulatedPatches
-
-_N_BINS = 10
 
 
 def calibration_of(network: ResidueDetector, patches: SimulatedPatches) -> Tensor:
@@ -38,10 +37,10 @@ def calibration_error(network: ResidueDetector, patches: SimulatedPatches) -> di
         if not len(truth):
             continue
         if kind in RESIDUES:
-            errors[kind] = _expected_error(calibrated(told, network.calibration[row].cpu()), truth >= 0)
+            errors[kind] = expected_calibration_error(calibrated(told, network.calibration[row].cpu()), truth >= 0)
         else:
             best = (network.calibration[row, 0].cpu() * told).softmax(-1).max(-1)
-            errors[kind] = _expected_error(best.values, best.indices == truth)
+            errors[kind] = expected_calibration_error(best.values, best.indices == truth)
     return {kind: round(error, 4) for kind, error in errors.items()}
 
 
@@ -69,14 +68,3 @@ def _most_likely(loss: Callable[[Tensor], Tensor]) -> Tensor:
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return parameters.detach()
-
-
-def _expected_error(probability: Tensor, is_right: Tensor) -> float:
-    bins = (probability * _N_BINS).long().clamp(max=_N_BINS - 1)
-    total = 0.0
-    for number in range(_N_BINS):
-        inside = bins == number
-        if inside.any():
-            difference = probability[inside].double().mean() - is_right[inside].double().mean()
-            total += float(difference.abs() * inside.sum())
-    return total / len(probability)

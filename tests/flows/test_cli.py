@@ -4,11 +4,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tasks.formats.map_file import write_map
+from tasks.formats.structure import write_structure
 from tasks.stores.session_store import SessionStore
+from tasks.validation.simulated_map import simulate_map
 from tests.truth.filled_session import fill_session
+from tests.truth.ideal_proteins import ideal_protein
 
 runner = CliRunner()
 
@@ -80,3 +85,22 @@ def test_every_command_says_what_it_does():
         assert f" {name} " in listed
         found = runner.invoke(app, [name, "--help"])
         assert found.exit_code == 0 and f" {name} " in found.output, found.output
+
+
+def test_a_model_is_judged_and_its_table_written(tmp_path):
+    model = ideal_protein("SAFSLKWTEYAVMRDGFLSTIQNEWAK")
+    write_map(tmp_path / "map.mrc", simulate_map(model, 3.0, torch.Generator().manual_seed(3)))
+    write_structure(tmp_path / "model.cif", model)
+    arguments = ["validate", "--map", str(tmp_path / "map.mrc"), "--model", str(tmp_path / "model.cif")]
+    result = runner.invoke(app, [*arguments, "--output", str(tmp_path / "out")], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    for words in ("Q-score", "clashscore", "Ramachandran favoured", "residues trusted"):
+        assert words in result.output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "probability.cif",
+        "residues.csv",
+        "validation.json",
+    ]
+    refused = runner.invoke(app, [*arguments, "--half1", "one.mrc"], env={"COLUMNS": "200"})
+    assert refused.exit_code == 1
+    assert "expected both halves or none" in refused.output

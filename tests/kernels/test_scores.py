@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from kernels.scores import matched_points, precision_and_recall, trajectory_error
+from kernels.scores import (
+    area_under_curve,
+    expected_calibration_error,
+    matched_points,
+    precision_and_recall,
+    trajectory_error,
+)
 
 
 def test_one_true_point_is_given_to_one_found_point_only():
@@ -30,3 +36,18 @@ def test_a_constant_offset_is_no_motion_error():
     wrong = path.clone()
     wrong[..., 0] += torch.tensor([1.0, -1.0]).repeat(10)
     assert trajectory_error(wrong, path) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
+    score = torch.tensor([0.1, 0.4, 0.4, 0.8, 0.9])
+    is_positive = torch.tensor([False, False, True, True, False])
+    # of six pairs: 0.4 and 0.8 above 0.1, 0.4 ties 0.4, 0.8 above 0.4, both below 0.9
+    assert area_under_curve(score, is_positive) == pytest.approx((1 + 0.5 + 1 + 1) / 6)
+    assert area_under_curve(is_positive.float(), is_positive) == 1
+
+
+def test_probabilities_that_come_true_have_no_calibration_error():
+    probability = torch.tensor([0.25] * 4 + [0.85] * 20)
+    is_right = torch.tensor([True, False, False, False] + [True] * 17 + [False] * 3)
+    assert expected_calibration_error(probability, is_right) == pytest.approx(0, abs=1e-6)
+    assert expected_calibration_error(probability, ~is_right) == pytest.approx((4 * 0.5 + 20 * 0.7) / 24)

@@ -31,6 +31,7 @@ _CLASSES_OF_GROUPS: dict[str, ProductClass] = {
     "classes": "classes",
     "maps": "maps",
     "models": "models",
+    "validations": "validations",
     "scratch": "scratch",
 }
 _LISTINGS_AT_ONCE = 16

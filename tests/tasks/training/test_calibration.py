@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tasks.training.calibration import _expected_error, _fitted_pair, _fitted_scale
+from kernels.scores import expected_calibration_error
+from tasks.training.calibration import _fitted_pair, _fitted_scale
 
 
 def test_a_scale_and_an_offset_are_found():
@@ -12,7 +13,7 @@ def test_a_scale_and_an_offset_are_found():
     is_right = torch.rand(20_000, generator=generator) < torch.sigmoid(0.5 * logit - 0.7)
     scale, offset = _fitted_pair(logit, is_right).tolist()
     assert (scale, offset) == (pytest.approx(0.5, abs=0.03), pytest.approx(-0.7, abs=0.06))
-    before, after = (_expected_error(torch.sigmoid(l), is_right) for l in (logit, scale * logit + offset))
+    before, after = (expected_calibration_error(torch.sigmoid(l), is_right) for l in (logit, scale * logit + offset))
     assert before > 0.1
     assert after < 0.015
 

@@ -1,0 +1,49 @@
+"""Atomic models: how far each residue can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from flows.commands.console import console, readable_errors
+from tasks.formats.ramachandran_tables import MissingTablesError
+from tasks.validation.files import ValidationFiles, validate_files
+from tasks.validation.tables import region_rows, summary_rows
+
+
+def validate(
+    map: Annotated[Path, typer.Option(help="Density map, MRC or CCP4, gzipped or not.")],
+    model: Annotated[Path, typer.Option(help="Model in the frame of the map, mmCIF or PDB.")],
+    half1: Annotated[Path | None, typer.Option(help="Half map that the model was refined with.")] = None,
+    half2: Annotated[Path | None, typer.Option(help="The other half map: the free one.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Å; without it, from the half maps, or where map and model part.")
+    ] = None,
+    voxel_size: Annotated[float | None, typer.Option(help="Å, in place of what the maps say.")] = None,
+    network: Annotated[bool, typer.Option(help="Ask the detection network about the amino acids as well.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Of the network, in place of those of the project.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for residues.csv, validation.json, and the model by probability."),
+    ] = None,
+) -> None:
+    """Judge every residue of a model in its map: density, geometry, and the probability that it is right."""
+    with readable_errors(MissingTablesError):
+        given = ValidationFiles(map, model, half1, half2, voxel_size, resolution, network, weights)
+        found, files = validate_files(given, output)
+        table = Table("", "found", "aim", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for row in summary_rows(found):
+            table.add_row(*row)
+        console.print(table)
+        if found.regions:
+            doubtful = Table("chain", "residues", "verdict", "probability", "why", box=box.SIMPLE_HEAD)
+            for region in region_rows(found):
+                doubtful.add_row(*region)
+            console.print(doubtful)
+        console.print(f"[bold]{found.decision}[/bold]: {found.decision_reason}")
+        if files:
+            console.print(f"written: {', '.join(str(path) for path in files)}", soft_wrap=True)

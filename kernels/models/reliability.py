@@ -1,0 +1,110 @@
+"""Probability that each residue of a model is right, from everything that is judged of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kernels.models.assessment import Assessment
+from kernels.models.reliability_coefficients import COEFFICIENTS
+
+_LEAST_RAMACHANDRAN = 1e-4
+_USUAL_RAMACHANDRAN = 0.3
+_MEAN_RESOLUTION_ANGSTROM = 3.5
+TRUST_FROM = 0.8
+REJECT_BELOW = 0.3
+VERDICTS = ("trust", "rebuild", "not supported")
+_SMOOTHED_OVER = 2
+"""Residues on either side, for verdicts of regions."""
+
+FEATURES = (
+    "Q of the backbone", "Q of the side chain", "Q around", "correlation", "correlation around", "Ramachandran",
+    "Ramachandran of the neighbours", "rotamer", "clashes", "side-chain fit", "side-chain fit around",
+    "side-chain misfit", "register shift", "carbonyl oxygen", "resolution",
+    "side-chain fit around, by resolution",
+    "register shift, by resolution", "carbonyl oxygen, by resolution", "Q around, by resolution",
+)  # fmt: skip
+"""Order of the columns and coefficients."""
+
+
+def features(found: Assessment) -> Tensor:
+    """(residue, feature) float64, in the order of `FEATURES`; what is not known counts as usual."""
+    q_excess = (found.q_score - found.q_expected).nan_to_num()
+    correlation = torch.atanh(found.correlation.clamp(-0.95, 0.98))
+    usual = correlation[~correlation.isnan()].median() if bool((~correlation.isnan()).any()) else torch.tensor(0.0)
+    correlation = (correlation - usual).nan_to_num()
+    rama = found.ramachandran.nan_to_num(nan=_USUAL_RAMACHANDRAN).clamp(min=_LEAST_RAMACHANDRAN).log10()
+    fit = found.side_chain_fit.nan_to_num()
+    fit_around = _around(fit, 4)
+    register = found.register_shift
+    oxygen = found.oxygen_density.nan_to_num(nan=0.5).clamp(-1.5, 1.5)
+    blur = found.resolution_angstrom - _MEAN_RESOLUTION_ANGSTROM
+    q_around = _around(q_excess, 2)
+    return torch.stack(
+        [
+            (found.q_backbone - found.q_expected).nan_to_num(),
+            (found.q_side_chain - found.q_expected).nan_to_num(),
+            q_around,
+            correlation,
+            _around(correlation, 2),
+            rama,
+            _lowest_neighbour(rama),
+            found.rotamer_deg.nan_to_num() / 30,
+            found.n_clashes.log1p(),
+            fit,
+            fit_around,
+            found.side_chain_misfit.nan_to_num().clamp(-1, 3),
+            register,
+            oxygen,
+            blur,
+            fit_around * blur,
+            register * blur,
+            oxygen * blur,
+            q_around * blur,
+        ],
+        dim=1,
+    )
+
+
+def probabilities(found: Assessment) -> Tensor:
+    """(residue,) probability that backbone, side chain and amino acid are right; NaN for what is no protein.
+
+    A logistic regression on `features`, fitted on planted errors by `tasks.validation.reliability_fit`. It is
+    calibrated for models in which one residue in six is wrong.
+    """
+    mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS[:3])
+    logit = ((features(found) - mean) / scale) @ weight + COEFFICIENTS[3]
+    return torch.where(found.side_chain_fit.isnan(), math.nan, torch.sigmoid(logit))
+
+
+def verdicts(probability: Tensor, q_score: Tensor, q_expected: Tensor) -> Tensor:
+    """(residue,) int64 index into `VERDICTS`, -1 where there is no probability.
+
+    Of regions, so the logits of five residues are averaged: *trust* from 0.8 on; below it *not supported* where the
+    density shows next to nothing of the residue (a Q-score below a third of what is expected), *rebuild* elsewhere.
+    """
+    known = ~probability.isnan()
+    logit = torch.logit(probability.nan_to_num(nan=0.5).clamp(1e-4, 1 - 1e-4))
+    region = torch.sigmoid(_around(logit, _SMOOTHED_OVER))
+    is_bare = _around(q_score.nan_to_num(), _SMOOTHED_OVER) < _around(q_expected, _SMOOTHED_OVER) / 3
+    is_trusted = (region >= TRUST_FROM) & (probability >= REJECT_BELOW)
+    verdict = torch.where(is_trusted, 0, torch.where(is_bare, 2, 1))
+    return torch.where(known, verdict, -1)
+
+
+def _around(values: Tensor, half: int) -> Tensor:
+    """(residue,) means over as many neighbours on either side as there are."""
+    padded = torch.nn.functional.pad(values[None, None], (half, half))
+    ones = torch.nn.functional.pad(torch.ones_like(values)[None, None], (half, half))
+    kernel = torch.ones(1, 1, 2 * half + 1, dtype=values.dtype)
+    summed, count = (torch.nn.functional.conv1d(v, kernel) for v in (padded, ones))
+    return (summed / count)[0, 0]
+
+
+def _lowest_neighbour(values: Tensor) -> Tensor:
+    """(residue,) the lower of the values before and after."""
+    before, after = torch.roll(values, 1), torch.roll(values, -1)
+    before[0], after[-1] = values[0], values[-1]
+    return before.minimum(after)

@@ -1,0 +1,69 @@
+"""A model judged in its map: every residue with its density, geometry and probability of being right."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from kernels.networks.detection import detect
+from tasks.building.detector import detector
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import density_grid, density_map, read_map
+from tasks.stores.products.model_store import read_model
+from tasks.stores.products.validation_store import write_validation
+from tasks.stores.session_store import SessionStore
+from tasks.validation.judgement import Maps, judge
+from tasks.workers.stage import SkipItem, Stage, run_stage
+
+
+class ValidateModelParams(StageParams):
+    """Parameters of `validate_model`."""
+
+    model: str = "refined"
+    """Name of the model in the store."""
+    map: str = "imported"
+    """Name of the map that it lies in."""
+    resolution_angstrom: float | None = Field(default=None, gt=0)
+    """Of the map; None for what its half maps say, or else its record."""
+    is_network_asked: bool = False
+    """Whether the detection network judges the amino acids as well."""
+    weights: str | None = None
+    """Of the network; None for those that come with the project."""
+
+
+@task(name="validate_model", cache_policy=NO_CACHE)
+def validate_model(session_url: str, params: ValidateModelParams) -> StageReport:
+    """``validations/<model>`` from a model and its map. Memory: 250 bytes a voxel."""
+    return run_stage(session_url, _validation, [f"{params.model}{_IN}{params.map}"], params)
+
+
+_IN = " in "
+"""Between the names of model and map in an item."""
+
+
+def _inputs(_store: SessionStore, item: str) -> list[str]:
+    model, density = item.split(_IN)
+    return [f"models/{model}", f"maps/{density}"]
+
+
+def _address(item: str) -> str:
+    return f"validations/{item.split(_IN)[0]}"
+
+
+def _validate(store: SessionStore, item: str, params: ValidateModelParams, attempt: Attempt) -> None:
+    reader, resolution = read_map(store, params.map), params.resolution_angstrom
+    halves = [density_grid(store, params.map, name) if name in reader else None for name in ("half_1", "half_2")]
+    if resolution is None and None in halves:
+        resolution = density_map(store, params.map).resolution_angstrom
+    grid = density_grid(store, params.map)
+    detections = detect(detector(params.weights), grid).protein if params.is_network_asked else None
+    try:
+        found = judge(read_model(store, params.model), Maps(grid, *halves), resolution, detections)
+    except ValueError as error:
+        raise SkipItem(f"model {item}: {error}") from error
+    write_validation(attempt, found)
+
+
+_validation = Stage("validate_model", 1, "CPU", _validate, _inputs, _address)
