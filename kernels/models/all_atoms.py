@@ -17,8 +17,12 @@ from kernels.models.torsions import backbone_torsions, conformation
 
 _TRACE_BLUR_ANGSTROM2, _ATOM_BLUR_ANGSTROM2 = 60.0, 20.0
 """The trace is far off and wants gradients that reach far; atoms are near and want the map's detail."""
-_SCHEDULE = ((0.03, 60), (0.2, 60), (1.0, 90))
-"""Share of the restraints' full weight, and steps: atoms find their density first, and their chemistry after it."""
+_SCHEDULE = (
+    (Weights(geometry=0.03, density=1.0, room=1.0), 60),
+    (Weights(geometry=0.2, density=1.0, room=1.0), 60),
+    (Weights(), 90),
+)
+"""With steps: atoms find their density first, and their chemistry after it."""
 _FLIP_ANGSTROM = 1.2
 """An oxygen that moves further makes another peptide."""
 _MOST_DENSITY, _LEAST_GAIN = 1.3, 0.5
@@ -129,13 +133,13 @@ def _refined(
     grid: DensityGrid,
     resolution_angstrom: float,
     linked: Tensor,
-    schedule: tuple[tuple[float, int], ...],
+    schedule: tuple[tuple[Weights, int], ...],
 ) -> Built:
     """Real-space refinement with restraints that grow firm; the map's scale and errors are told anew each time."""
     energy: dict[str, float] = {}
-    for geometry, n_steps in schedule:
+    for weights, n_steps in schedule:
         likelihood = map_likelihood(grid, model, resolution_angstrom)
-        done = refined_in_real_space(model, likelihood, Weights(geometry=geometry), n_steps, linked)
+        done = refined_in_real_space(model, likelihood, weights, n_steps, linked)
         model, energy = done.model, done.energy
     return Built(model, _surprise(model, energy, grid, resolution_angstrom))
 

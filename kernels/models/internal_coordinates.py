@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.models.residues import PROTEIN_BACKBONE
+from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS, PROTEIN_BACKBONE
 
 SIDE_CHAINS: dict[str, tuple[tuple[str, str, float, float, int, float, int], ...]] = {
     # atom; the three it is placed from; bond Å; angle deg; number of the chi that turns it, 0 for none; degrees
@@ -141,6 +141,14 @@ def side_chain_hydrogens(letter: str, is_first: bool) -> list[int]:
     beta = [] if letter == "G" else [on_beta]
     on_nitrogen = (0 if letter == "P" else 1) + (2 if is_first else 0)
     return [on_nitrogen, 2 if letter == "G" else 1, 0, 0, *beta, *(atom[-1] for atom in SIDE_CHAINS[letter])]
+
+
+HYDROGENS: dict[tuple[str, str], int] = {
+    (residue, name): n
+    for residue, letter in zip(AMINO_ACIDS, AMINO_ACID_LETTERS)
+    for name, n in zip((*PROTEIN_BACKBONE, *side_chain_names(letter)), side_chain_hydrogens(letter, False))
+}
+"""How many ride on an atom of an amino acid within a chain."""
 
 
 def backbone_coordinates(torsions_rad: Tensor) -> Tensor:

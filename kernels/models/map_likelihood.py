@@ -19,9 +19,8 @@ from kernels import fourier
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.internal_coordinates import side_chain_hydrogens, side_chain_names
+from kernels.models.internal_coordinates import HYDROGENS
 from kernels.models.neighbours import pairs_within
-from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS, PROTEIN_BACKBONE
 from kernels.specimen.potential import deposit, spline_response
 
 _MARGIN_ANGSTROM = 8.0
@@ -155,17 +154,10 @@ def scattering_strength(model: AtomicModel) -> Tensor:
     """(atom,) of each atom with the hydrogens that ride on it, times its occupancy; 1 for a bare carbon."""
     about = [model.residues[i].name for i in model.residue.tolist()]
     values = [
-        (_STRENGTH.get(element, 2.51) + _HYDROGEN * _HYDROGENS.get((residue, name), 0)) / _STRENGTH["C"]
+        (_STRENGTH.get(element, 2.51) + _HYDROGEN * HYDROGENS.get((residue, name), 0)) / _STRENGTH["C"]
         for residue, name, element in zip(about, model.names, model.elements)
     ]
     return torch.tensor(values, dtype=torch.float64) * model.occupancy.double()
-
-
-_HYDROGENS = {
-    (residue, name): n
-    for residue, letter in zip(AMINO_ACIDS, AMINO_ACID_LETTERS)
-    for name, n in zip((*PROTEIN_BACKBONE, *side_chain_names(letter)), side_chain_hydrogens(letter, False))
-}
 
 
 def _cut_around(grid: DensityGrid, place: Tensor) -> DensityGrid:

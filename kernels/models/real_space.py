@@ -12,7 +12,7 @@ from kernels import fourier
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.internal_coordinates import dihedral_rad
+from kernels.models.internal_coordinates import HYDROGENS, dihedral_rad
 from kernels.models.map_likelihood import MapLikelihood
 from kernels.models.neighbours import pairs_within
 from kernels.models.restraints import Restraints, near_in_bonds, protein_restraints, room_kind, room_table
@@ -21,7 +21,7 @@ from kernels.models.torsions import RAMACHANDRAN_STEP_DEG, ramachandran_surprise
 _STEPS_PER_LIST = 30
 _MARGIN_ANGSTROM = 10.0
 _NEAR_ANGSTROM = 2.0
-_ROOM_SIGMA = 0.25
+_ROOM_SIGMA = 0.2
 _LIST_REACH_ANGSTROM = 1.5
 """Pairs this much further apart than they need room are listed, since atoms move between lists."""
 
@@ -82,9 +82,10 @@ class Weights:
 
     geometry: float = 1.0
     """Of distances and volumes."""
-    density: float = 1.0
+    density: float = 0.5
+    """The likelihood takes atoms for alike and errors for independent, and so believes the map too much."""
     ramachandran: float = 1.0
-    room: float = 1.0
+    room: float = 2.0
     staggered: float = 1.0
     tether: float = 0.0
     """For each atom, over squared Å from where it began."""
@@ -161,7 +162,7 @@ class _Field:
     def __init__(self, model: AtomicModel, restraints: Restraints, likelihood: MapLikelihood, weights: Weights) -> None:
         self._restraints, self._likelihood, self._weights = restraints, likelihood, weights
         self._bound = near_in_bonds(restraints.bonds, len(model))
-        self._kind = room_kind(model.elements)
+        self._kind = room_kind(model.elements, _riding(model))
         self._surprise = ramachandran_surprise()
         self._start = model.coordinates_angstrom
         self._pairs = likelihood.pairs(self._start)
@@ -199,6 +200,11 @@ class _Field:
         if weights.tether:
             energy["tether"] = weights.tether * (place - self._start).square().sum()
         return energy
+
+
+def _riding(model: AtomicModel) -> list[int]:
+    """Hydrogens of each atom."""
+    return [HYDROGENS.get((model.residues[r].name, n), 0) for r, n in zip(model.residue.tolist(), model.names)]
 
 
 def _smooth(tables: Tensor, row: Tensor, phi_rad: Tensor, psi_rad: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ by four atoms. The ideal values follow from the internal coordinates that side c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -239,25 +240,29 @@ def near_in_bonds(bonds: Tensor, n_atoms: int) -> Tensor:
     return torch.unique(keys)
 
 
+_ROOM_KINDS = ("C", "CH", "N", "O", "S")
+"""Carbon without and with hydrogens, and other elements with whatever they carry."""
 _ROOM_ANGSTROM = {
-    ("C", "C"): 3.45, ("C", "N"): 3.2, ("C", "O"): 3.1, ("C", "S"): 3.5,
-    ("N", "N"): 2.9, ("N", "O"): 2.75, ("N", "S"): 3.2, ("O", "O"): 2.65, ("O", "S"): 3.1, ("S", "S"): 2.0,
+    ("C", "C"): 3.3, ("C", "CH"): 3.45, ("C", "N"): 3.2, ("C", "O"): 3.05, ("C", "S"): 3.5,
+    ("CH", "CH"): 3.65, ("CH", "N"): 3.4, ("CH", "O"): 3.2, ("CH", "S"): 3.7,
+    ("N", "N"): 2.9, ("N", "O"): 2.75, ("N", "S"): 3.2, ("O", "O"): 2.6, ("O", "S"): 3.1, ("S", "S"): 2.0,
 }  # fmt: skip
 """Nearest that heavy atoms with their hydrogens come without a clash; hydrogen bonds and disulfides may be made."""
-_ROOM_OF_ROOMS = tuple("CNOS")
 
 
 @lru_cache(maxsize=1)
 def room_table() -> Tensor:
-    """(5, 5) Å by index into C, N, O, S and any other, which takes room of 2.0 Å."""
-    table = torch.full((5, 5), 2.0, dtype=torch.float64)
+    """(6, 6) Å by index into `_ROOM_KINDS` and any other, which takes room of 2.0 Å."""
+    n = len(_ROOM_KINDS) + 1
+    table = torch.full((n, n), 2.0, dtype=torch.float64)
     for (a, b), room in _ROOM_ANGSTROM.items():
-        i, j = _ROOM_OF_ROOMS.index(a), _ROOM_OF_ROOMS.index(b)
+        i, j = _ROOM_KINDS.index(a), _ROOM_KINDS.index(b)
         table[i, j] = table[j, i] = room
     return table
 
 
-def room_kind(elements: tuple[str, ...]) -> Tensor:
+def room_kind(elements: Sequence[str], n_hydrogens: Sequence[int]) -> Tensor:
     """(atom,) index into the rows of `room_table`."""
-    kinds = {element: i for i, element in enumerate(_ROOM_OF_ROOMS)}
-    return torch.tensor([kinds.get(element, 4) for element in elements], dtype=torch.int64)
+    kinds = {kind: i for i, kind in enumerate(_ROOM_KINDS)}
+    names = ("CH" if element == "C" and n else element for element, n in zip(elements, n_hydrogens))
+    return torch.tensor([kinds.get(name, len(_ROOM_KINDS)) for name in names], dtype=torch.int64)

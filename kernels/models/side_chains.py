@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel, Residue
-from kernels.models.internal_coordinates import side_chain_coordinates, side_chain_names
+from kernels.models.internal_coordinates import side_chain_coordinates, side_chain_hydrogens, side_chain_names
 from kernels.models.neighbours import pairs_within
 from kernels.models.residues import AMINO_ACID_LETTERS, PROTEIN_BACKBONE
 from kernels.models.restraints import room_kind, room_table
@@ -84,7 +84,7 @@ def _kept_rotamers(backbone: Tensor, amino_acid: Tensor, conformation: Tensor, d
     n = len(amino_acid)
     place = torch.zeros(n, _N_KEPT, _MOST_ATOMS, 3, dtype=torch.float64)
     is_atom = torch.zeros(n, _MOST_ATOMS, dtype=torch.bool)
-    kind = torch.full((n, _MOST_ATOMS), 4)
+    kind = torch.full((n, _MOST_ATOMS), len(room_table()) - 1)
     energy = torch.full((n, _N_KEPT), torch.inf, dtype=torch.float64)
     energy[:, 0] = 0.0
     crowd = _Crowd(backbone)
@@ -98,7 +98,7 @@ def _kept_rotamers(backbone: Tensor, amino_acid: Tensor, conformation: Tensor, d
         prior = -table.probability[conformation[rows]].log()
         n_atoms = len(names)
         mass = torch.tensor([1.6 if name[0] == "S" else 1.0 for name in names], dtype=torch.float64)
-        kinds = room_kind(tuple(name[0] for name in names))
+        kinds = room_kind([name[0] for name in names], side_chain_hydrogens(letter, False)[4:])
 
         def cost(chi: Tensor) -> Tensor:
             atoms = side_chain_coordinates(letter, frame, chi).flip(-1)  # noqa: B023
@@ -144,7 +144,7 @@ class _Crowd:
     def __init__(self, backbone: Tensor) -> None:
         self._place = backbone.reshape(-1, 3)
         self._residue = torch.arange(len(backbone)).repeat_interleave(backbone.shape[1])
-        self._kind = room_kind(("N", "C", "C", "O")).repeat(len(backbone))
+        self._kind = room_kind(("N", "C", "C", "O"), (1, 1, 0, 0)).repeat(len(backbone))
 
     def __call__(self, atoms: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
         """(residue, rotamer) energy of (residue, rotamer, atom, 3); atoms beyond CB, and CB's neighbours not at all."""

@@ -13,8 +13,7 @@ from kernels.maps.fsc import fsc
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sharpening import sharpened
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.internal_coordinates import side_chain_hydrogens, side_chain_names
-from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS, PROTEIN_BACKBONE
+from kernels.models.internal_coordinates import HYDROGENS
 from kernels.specimen.potential import Atoms, density_map
 
 _B_STEP_ANGSTROM2 = 15.0
@@ -90,7 +89,7 @@ def simulated_maps(
 def protein_of(model: AtomicModel) -> AtomicModel:
     """Heavy atoms of the 20 amino acids."""
     return model.take(
-        torch.tensor([(model.residues[r].name, n) in _HYDROGENS for r, n in zip(model.residue, model.names)])
+        torch.tensor([(model.residues[r].name, n) in HYDROGENS for r, n in zip(model.residue, model.names)])
     )
 
 
@@ -98,16 +97,5 @@ def _n_hydrogens(model: AtomicModel) -> Tensor:
     """(atom,) hydrogens on each heavy atom of an amino acid, those of the chain's inside; 0 where the atom is none."""
     found = []
     for name, residue in zip(model.names, model.residue.tolist()):
-        found.append(_HYDROGENS.get((model.residues[residue].name, name), 0))
+        found.append(HYDROGENS.get((model.residues[residue].name, name), 0))
     return torch.tensor(found)
-
-
-def _hydrogen_table() -> dict[tuple[str, str], int]:
-    table = {}
-    for name, letter in zip(AMINO_ACIDS, AMINO_ACID_LETTERS):
-        atoms = (*PROTEIN_BACKBONE, *side_chain_names(letter))
-        table.update({(name, atom): n for atom, n in zip(atoms, side_chain_hydrogens(letter, False))})
-    return table
-
-
-_HYDROGENS = _hydrogen_table()
