@@ -20,8 +20,10 @@ from kernels.models.ramachandran import (
     ramachandran_scores,
     ramachandran_verdicts,
 )
+from kernels.models.reliability_coefficients import AMINO_ACID_SHARES, AMINO_ACID_WEIGHTS
 from kernels.models.residues import NUCLEIC_BACKBONE, PROTEIN_BACKBONE
 from kernels.models.side_chain_profile import (
+    amino_acid_evidence,
     backbone_level,
     register_shift_evidence,
     side_chain_gain,
@@ -58,12 +60,14 @@ class Assessment:
     worst_bond_sigma: Tensor
     worst_angle_sigma: Tensor
     n_clashes: Tensor
+    profile: Tensor
+    """(residue, 20) of `side_chain_profile`."""
     side_chain_fit: Tensor
-    """How much more the density speaks for the residue's own side chain than for the mean one."""
+    """Logarithm of the probability of the residue's amino acid by the density beside its backbone, over its share."""
     side_chain_misfit: Tensor
     """How much more the density speaks for the best rotamer of the residue's amino acid than for the one it has."""
     register_shift: Tensor
-    """How much better a shift of the sequence would fit here; see `side_chain_profile.register_shift_evidence`."""
+    """How much better a shift of the sequence would fit here, in the same unit, summed over the residues around."""
     oxygen_density: Tensor
     """At the carbonyl oxygen, less that where it would be with the peptide turned over, in units of the backbone's."""
     clashes: Clashes
@@ -98,6 +102,7 @@ def assess(
     profile = side_chain_profile(grid, model)
     best = profile.gather(1, model.amino_acid.clamp(min=0)[:, None]).squeeze(1)
     is_protein = model.amino_acid >= 0
+    evidence = amino_acid_evidence(profile, resolution_angstrom, *likelihood_tables())
     return Assessment(
         resolution_angstrom.double(),
         _mean_of_atoms(model, q_atom, heavy),
@@ -115,12 +120,25 @@ def assess(
         _largest(bonds),
         _largest(angles),
         clashes.per_residue(model).double(),
-        torch.where(is_protein, best - profile.mean(1), math.nan),
+        profile,
+        own_evidence(evidence, model),
         torch.where(is_protein, best - side_chain_gain(grid, model), math.nan),
-        register_shift_evidence(profile, model),
+        register_shift_evidence(evidence, model),
         oxygen_contrast(grid, model),
         clashes,
     )
+
+
+def likelihood_tables() -> tuple[Tensor, Tensor]:
+    """Weights and prior for `side_chain_profile.amino_acid_evidence`, fitted by `tasks.validation.reliability_fit`."""
+    weights = torch.tensor(AMINO_ACID_WEIGHTS, dtype=torch.float64)
+    return weights, torch.tensor(AMINO_ACID_SHARES, dtype=torch.float64)
+
+
+def own_evidence(evidence: Tensor, model: AtomicModel) -> Tensor:
+    """(residue,) what `amino_acid_evidence` says of each residue's own amino acid; NaN for what is none."""
+    own = evidence.gather(1, model.amino_acid.clamp(min=0)[:, None]).squeeze(1)
+    return torch.where(model.amino_acid >= 0, own, math.nan)
 
 
 def _mean_of_atoms(model: AtomicModel, values: Tensor, chosen: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ _SMOOTHED_OVER = 2
 
 FEATURES = (
     "Q of the backbone", "Q of the side chain", "Q around", "correlation", "correlation around", "Ramachandran",
-    "Ramachandran of the neighbours", "rotamer", "clashes", "side-chain fit", "side-chain fit around",
-    "side-chain misfit", "register shift", "carbonyl oxygen", "resolution",
-    "side-chain fit around, by resolution",
-    "register shift, by resolution", "carbonyl oxygen, by resolution", "Q around, by resolution",
+    "Ramachandran of the next residue", "phi of the next residue above zero", "rotamer", "clashes", "side-chain fit",
+    "side-chain fit around", "side-chain misfit", "register shift", "carbonyl oxygen", "resolution",
+    "side-chain fit around, by resolution", "register shift, by resolution", "carbonyl oxygen, by resolution",
+    "Q around, by resolution",
 )  # fmt: skip
 """Order of the columns and coefficients."""
 
@@ -50,7 +50,8 @@ def features(found: Assessment) -> Tensor:
             correlation,
             _around(correlation, 2),
             rama,
-            _lowest_neighbour(rama),
+            _following(rama),
+            _following((found.phi_deg > 0).double()),  # what a flipped peptide leaves behind it
             found.rotamer_deg.nan_to_num() / 30,
             found.n_clashes.log1p(),
             fit,
@@ -103,8 +104,6 @@ def _around(values: Tensor, half: int) -> Tensor:
     return (summed / count)[0, 0]
 
 
-def _lowest_neighbour(values: Tensor) -> Tensor:
-    """(residue,) the lower of the values before and after."""
-    before, after = torch.roll(values, 1), torch.roll(values, -1)
-    before[0], after[-1] = values[0], values[-1]
-    return before.minimum(after)
+def _following(values: Tensor) -> Tensor:
+    """(residue,) those of the next residue; the last one's own at the end."""
+    return torch.cat([values[1:], values[-1:]])

@@ -21,6 +21,9 @@ _PRIOR_WEIGHT = 0.1
 """Of the logarithm of a rotamer's probability, beside a sum over atoms in the unit of the backbone's density."""
 _BACKBONE_WINDOW = 3
 """Residues on either side whose backbone the density is compared with."""
+_GAIN_UNIT = 3.0
+_SHARP_ANGSTROM = 3.5
+"""Scale and middle of the features that `amino_acid_evidence` is told from."""
 _SHIFTS = (-3, -2, -1, 1, 2, 3)
 _REGISTER_WINDOW = 6
 """Residues on either side that tell the register together."""
@@ -59,6 +62,32 @@ def side_chain_profile(grid: DensityGrid, model: AtomicModel) -> Tensor:
     return profile
 
 
+def amino_acid_evidence(profile: Tensor, resolution_angstrom: Tensor, weights: Tensor, prior: Tensor) -> Tensor:
+    """(residue, 20) logarithm of the probability of each amino acid over how often it is seen at all.
+
+    What a profile means is learned: phenylalanine and leucine gain by the same density, and tryptophan's absence tells
+    more than alanine's presence. NaN where there is no profile.
+
+    Parameters
+    ----------
+    profile
+        (residue, 20) of `side_chain_profile`.
+    weights
+        (feature, 20) of `evidence_features`.
+    prior
+        (20,) shares of the amino acids.
+    """
+    log_odds = torch.log_softmax(evidence_features(profile, resolution_angstrom) @ weights, dim=1) - prior.log()
+    return torch.where(profile.isnan().any(1, keepdim=True), math.nan, log_odds)
+
+
+def evidence_features(profile: Tensor, resolution_angstrom: Tensor) -> Tensor:
+    """(residue, 42) profile, profile by blur, blur, and one."""
+    gain = profile.nan_to_num() / _GAIN_UNIT
+    blur = (resolution_angstrom - _SHARP_ANGSTROM).to(gain)[:, None]
+    return torch.cat([gain, gain * blur, blur, torch.ones_like(blur)], dim=1)
+
+
 def side_chain_gain(grid: DensityGrid, model: AtomicModel) -> Tensor:
     """(residue,) the sum of `side_chain_profile` for each side chain as it stands; 0 for one without atoms."""
     is_side_chain = torch.tensor([n not in PROTEIN_BACKBONE and n != "OXT" for n in model.names], dtype=torch.bool)
@@ -80,24 +109,28 @@ def backbone_level(grid: DensityGrid, model: AtomicModel) -> Tensor:
     return (total / count.clamp(min=1)).clamp(min=floor)
 
 
-def register_shift_evidence(profile: Tensor, model: AtomicModel) -> Tensor:
-    """(residue,) how much better the profile around each residue fits the sequence shifted by one to three residues.
+def register_shift_evidence(evidence: Tensor, model: AtomicModel) -> Tensor:
+    """(residue,) how much better the density around each residue fits the sequence shifted by one to three residues.
 
     Sums over six residues on either side, as far as the chain is bound; positive where a shift fits better than none.
-    0 where there is no profile.
+    0 where there is no evidence.
+
+    Parameters
+    ----------
+    evidence
+        (residue, 20) for each amino acid at each residue, as `amino_acid_evidence` gives it.
     """
     amino_acid = model.amino_acid
     linked = model.is_linked()
     stretch = torch.cat([torch.zeros(1, dtype=torch.int64), (~linked[:-1]).long().cumsum(0)])
-    centred = profile - profile.mean(1, keepdim=True)
     n = model.n_residues
     index = torch.arange(n)
-    own = centred[index, amino_acid.clamp(min=0)].nan_to_num()
+    own = evidence[index, amino_acid.clamp(min=0)].nan_to_num()
     best = torch.full((n,), -math.inf, dtype=torch.float64)
     for shift in _SHIFTS:
         source = (index + shift).clamp(0, n - 1)
         known = (index + shift >= 0) & (index + shift < n) & (stretch[source] == stretch) & (amino_acid[source] >= 0)
-        shifted = centred[index, amino_acid[source].clamp(min=0)].nan_to_num()
+        shifted = evidence[index, amino_acid[source].clamp(min=0)].nan_to_num()
         gain = torch.where(known, shifted - own, 0.0)
         best = best.maximum(_window_sum(gain, _REGISTER_WINDOW, stretch))
     return best

@@ -46,9 +46,10 @@ class ResidueValidation(BaseModel):
     worst_angle_sigma: float | None
     n_clashes: int
     side_chain_fit: float | None
-    """How much more the density speaks for its own side chain than for the mean one, in atoms."""
+    """Logarithm of the probability of its amino acid, by the density beside its backbone, over that one's share."""
     register_shift: float | None
-    """How much better the density around fits the sequence shifted by one to three residues; positive where it does."""
+    """How much better the density around fits the sequence shifted by one to three residues, in the same unit, summed
+    over six residues on either side; positive where it does."""
     amino_acid_fit: float | None = None
     """Logarithm of the network's probability for its own amino acid over the mean one, as DAQ; None without network."""
     probability: float | None

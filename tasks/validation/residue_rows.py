@@ -19,7 +19,7 @@ _LOW_Q_SHARE = 0.7
 """Of the expected Q-score, below which a region's density is called weak."""
 
 _SHIFT_FITS = 2.0
-"""Of the evidence for a shift of register, in atoms: one right residue in fifty has more at 3 Å, one in five at 5 Å."""
+"""Of the evidence for a shift of register: of right residues, 2 % have more at 3 Å and 5 % at 5 Å."""
 
 
 def residue_rows(
@@ -75,6 +75,11 @@ def residue_rows(
     return rows
 
 
+def _plural(what: str) -> str:
+    noun, _, rest = what.partition(" with ")
+    return f"{noun}s with {rest}" if rest else f"{noun}s"
+
+
 def rounded(value: float | None, digits: int) -> float | None:
     """A figure as it is shown; None where there is none."""
     return None if value is None or math.isnan(value) else round(value, digits)
@@ -116,9 +121,8 @@ def _reasons(rows: list[ResidueValidation]) -> list[str]:
     for what, count in (
         ("Ramachandran outlier", sum(row.ramachandran == "outlier" for row in rows)),
         ("rotamer outlier", sum(bool(row.is_rotamer_outlier) for row in rows)),
-        ("clash", sum(row.n_clashes for row in rows)),
+        ("residue with clashes", sum(row.n_clashes > 0 for row in rows)),
     ):
         if count:
-            plural = "es" if what == "clash" else "s"
-            found.append(f"{count} {what}{plural if count > 1 else ''}")
+            found.append(f"{count} {what if count == 1 else _plural(what)}")
     return found or ["side chains or peptides that fit the density less well than others"]

@@ -23,6 +23,7 @@ import torch
 import typer
 from torch import Tensor
 
+from kernels.models.assessment import likelihood_tables
 from kernels.models.geometry import CBETA_OUTLIER_ANGSTROM, cbeta_deviations
 from kernels.models.q_score import q_scores
 from kernels.models.ramachandran import peptide_before, ramachandran_kinds, ramachandran_scores, ramachandran_verdicts
@@ -34,7 +35,7 @@ from tasks.formats.ramachandran_tables import ramachandran_tables
 from tasks.formats.structure import read_structure
 from tasks.training.structures import read_structures
 from tasks.validation.planted_errors import KINDS
-from tasks.validation.reliability_fit import Examples, examples_of, protein_to_plant_in
+from tasks.validation.reliability_fit import Examples, examples_of, judged_model, protein_to_plant_in
 from tests.benchmarks.session import REAL_DATA
 
 _N_SAMPLES = 1000
@@ -112,7 +113,7 @@ def planted_lines(data: Path) -> list[str]:
         truth = protein_to_plant_in(read_structure(folder / Path(structure.name).name))
         if 80 <= truth.n_residues <= 450:
             resolution = 2.5 + 2.5 * ((number * 0.6180339887) % 1)
-            parts.append(examples_of(truth, resolution, _SEED + number, True))
+            parts.append(examples_of(judged_model(truth, resolution, _SEED + number, True), *likelihood_tables()))
     mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS[:3])
     told = [torch.sigmoid(((part.features - mean) / scale) @ weight + COEFFICIENTS[3]) for part in parts]
 

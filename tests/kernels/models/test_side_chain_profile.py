@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from kernels.maps.grid import DensityGrid
+from kernels.models.assessment import likelihood_tables
 from kernels.models.atomic_model import Residue
 from kernels.models.map_fit import model_density
 from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS
 from kernels.models.side_chain_profile import (
+    amino_acid_evidence,
     backbone_level,
     register_shift_evidence,
     side_chain_gain,
@@ -60,12 +62,26 @@ def test_a_side_chain_that_stands_right_gains_what_its_best_rotamer_does(model, 
 
 @pytest.mark.parametrize("shift", [-2, 1, 3])
 def test_a_sequence_out_of_register_fits_better_where_it_belongs(model, grid, shift):
-    profile = side_chain_profile(grid, model)
-    assert (register_shift_evidence(profile, model)[4:-4] < 0).all()
+    resolution = torch.full((len(SEQUENCE),), 3.0)
+    evidence = amino_acid_evidence(side_chain_profile(grid, model), resolution, *likelihood_tables())
+    assert (register_shift_evidence(evidence, model)[4:-4] < 0).all()
     letters = [SEQUENCE[(i + shift) % len(SEQUENCE)] for i in range(len(SEQUENCE))]
     names = [AMINO_ACIDS[AMINO_ACID_LETTERS.index(letter)] for letter in letters]
     moved = replace(model, residues=tuple(Residue("A", name, i) for i, name in enumerate(names)))
-    assert (register_shift_evidence(profile, moved)[6:-6] > 0).all()
+    assert (register_shift_evidence(evidence, moved)[6:-6] > 0).all()
+
+
+def test_evidence_is_the_posterior_over_the_prior():
+    profile = torch.rand(5, 20, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    profile[3] = torch.nan
+    shares = torch.linspace(1, 2, 20, dtype=torch.float64)
+    shares = shares / shares.sum()
+    blind = amino_acid_evidence(profile, torch.full((5,), 3.0), torch.zeros(42, 20, dtype=torch.float64), shares)
+    torch.testing.assert_close(blind[0].exp(), 0.05 / shares)
+    assert blind.isnan().all(1).tolist() == [False, False, False, True, False]
+    seen = amino_acid_evidence(profile, torch.full((5,), 3.0), *likelihood_tables())
+    own = likelihood_tables()[1]
+    torch.testing.assert_close((seen[0].exp() * own).sum(), torch.ones((), dtype=torch.float64))
 
 
 def test_what_is_no_protein_has_no_profile(model, grid):
