@@ -17,7 +17,7 @@ from tasks.plots import page
 from tasks.records.session import StageParams
 from tasks.report.artifacts import artifact_key, show_image, show_markdown
 from tasks.report.classes import classes_2d
-from tasks.report.contents import Contents
+from tasks.report.contents import Contents, begins_with_a_map
 from tasks.report.exposures import exposure_cards
 from tasks.report.live import show_course, show_page, show_problems
 from tasks.report.maps import final_map, initial_map
@@ -63,8 +63,9 @@ def report_session(session_url: str, params: ReportSessionParams) -> str:
     store = SessionStore.open(session_url)
     ledger = read_ledger(store)
     contents = Contents(store, ledger, **params.model_dump())
-    body = [_section(contents, *section) for section in _SECTIONS]
-    links = [(identifier, label) for identifier, label, _ in _SECTIONS]
+    sections = [s for s in _SECTIONS if s[0] in _OF_A_MAP] if begins_with_a_map(contents) else _SECTIONS
+    body = [_section(contents, *section) for section in sections]
+    links = [(identifier, label) for identifier, label, _ in sections]
     html = page.page(f"{store.session.name} · Vitriflow report", header(contents), links, body, contents.scripts)
     location = store.location / "report.html"
     location.write_bytes(html.encode())
@@ -101,6 +102,8 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("stages", "Parameters", parameters_and_cost),
 )
 """Anchor, name in the menu, and what writes it; in the order of the page."""
+_OF_A_MAP = frozenset({"summary", "map", "model", "stages"})
+"""Those of a session that begins with the map of another program."""
 
 
 def _publish(contents: Contents) -> None:

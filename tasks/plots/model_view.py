@@ -43,8 +43,8 @@ class ResidueColumn:
     classes: tuple[ResidueClass, ...] = ()
     is_share: bool = False
     """Drawn over the residues on an axis from 0 to 1."""
-    colours: bool = True
-    """Whether the model can be coloured by it."""
+    is_expected: bool = False
+    """What the column before would be in good models: drawn with it, but no colour of the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def view_html(view: ModelView, pictures: str) -> str:
 
 
 def _controls(view: ModelView) -> str:
-    colours = [(c.identifier, c.label) for c in view.columns if c.colours]
+    colours = [(c.identifier, c.label) for c in view.columns if not c.is_expected]
     parts = [
         _choice("colour", "Colour by", [*colours, ("chain", "chain")]),
         _choice("style", "Model", [("cartoon", "cartoon"), ("trace", "backbone"), ("sticks", "all atoms")]),

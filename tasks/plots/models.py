@@ -86,15 +86,18 @@ def _finite_next(places: NDArray) -> NDArray:
 
 
 @in_style
-def rounds(names: Sequence[str], figures: Sequence[tuple[str, Sequence[float | None]]]) -> Figure:
-    """One small plot for each figure of several models, in the order in which they were made."""
+def rounds(
+    names: Sequence[str], figures: Sequence[tuple[str, Sequence[float | None]]], marked: int | None = None
+) -> Figure:
+    """One small plot for each figure of several models, in the order in which they were made; one may be marked."""
     n_columns = min(len(figures), 4)
     n_rows = -(-len(figures) // n_columns)
     figure, axes = figure_with_axes(2.6 * n_columns, 2.0 * n_rows + 0.3, n_rows, n_columns)
     for cell, (title, values) in zip(axes.ravel(), figures):
         heights = np.array([np.nan if v is None else v for v in values], dtype=float)
         cell.plot(np.arange(len(names)), heights, "o-", color=BLUE, markersize=4)
-        cell.plot(len(names) - 1, heights[-1], "o", color=ORANGE, markersize=6)
+        if marked is not None:
+            cell.plot(marked, heights[marked], "o", color=ORANGE, markersize=6)
         cell.set_title(title)
         cell.set_xticks(np.arange(len(names)), names, rotation=30, ha="right", color=GREY)
         cell.set_xlim(-0.4, len(names) - 0.6)

@@ -17,13 +17,15 @@ from tasks.plots.style import BLUE, GREEN, INK, ORANGE
 _PER_ROW = 200
 _LEFT, _WIDTH, _STEP = 34.0, 1240.0, 6.0
 _TOP, _HEIGHT, _STRIP = 16.0, 76.0, 8.0
-_LINES = ((INK, ""), (BLUE, ""), (ORANGE, ""), (GREEN, ""), (ORANGE, "4 3"), (BLUE, "4 3"))
+_COLOURS = (INK, BLUE, ORANGE, GREEN)
 _SHOWN_ROWS = 12
+_Line = tuple[ResidueColumn, str, str]
+"""A column, its colour and its dashes."""
 
 
 def residue_profile(residues: Sequence[Residue], columns: Sequence[ResidueColumn]) -> str:
     """Rows of 200 residues: shares as lines, and below them the classes as a strip; what is not known leaves a gap."""
-    lines = [column for column in columns if column.is_share][: len(_LINES)]
+    lines = _lines([column for column in columns if column.is_share])
     strips = [column for column in columns if column.classes][:1]
     if not lines and not strips:
         return ""
@@ -38,11 +40,21 @@ def residue_profile(residues: Sequence[Residue], columns: Sequence[ResidueColumn
     return f'<div class="profiles">{shown}</div>'
 
 
-def _legend(lines: Sequence[ResidueColumn], strips: Sequence[ResidueColumn]) -> str:
+def _lines(columns: Sequence[ResidueColumn]) -> list[_Line]:
+    """Four colours; what would be expected is dashed in the colour of what is."""
+    n, lines = -1, []
+    for column in columns:
+        n += not column.is_expected
+        if n < len(_COLOURS):
+            lines.append((column, _COLOURS[max(n, 0)], "4 3" if column.is_expected else ""))
+    return lines
+
+
+def _legend(lines: Sequence[_Line], strips: Sequence[ResidueColumn]) -> str:
     entries = [
         f'<span><svg width="26" height="8" aria-hidden="true"><path d="M0 4h26" stroke="{colour}" stroke-width="2"'
         f' stroke-dasharray="{dashes}"/></svg> {escape(column.label)}</span>'
-        for column, (colour, dashes) in zip(lines, _LINES)
+        for column, colour, dashes in lines
     ]
     for strip in strips:
         entries += [f'<span><i style="background:{c.colour}"></i>{escape(c.label)}</span>' for c in strip.classes]
@@ -51,20 +63,20 @@ def _legend(lines: Sequence[ResidueColumn], strips: Sequence[ResidueColumn]) -> 
 
 def _row(
     residues: Sequence[Residue],
-    lines: Sequence[ResidueColumn],
+    lines: Sequence[_Line],
     strips: Sequence[ResidueColumn],
     first: int,
     end: int,
 ) -> str:
     parts = [_frame(residues, first, end)]
-    for column, (colour, dashes) in zip(lines, _LINES):
+    for column, colour, dashes in lines:
         path = _path(column.values[first:end], _breaks(residues, first, end))
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>')
     for strip in strips:
         parts += _blocks(strip, first, end)
     height = _TOP + _HEIGHT + _STRIP + 20
     names = f"{residues[first]} to {residues[end - 1]}"
-    told = ", ".join(column.label for column in (*lines, *strips))
+    told = ", ".join(column.label for column in (*(line[0] for line in lines), *strips))
     return (
         f'<svg class="profile" role="img" tabindex="0" aria-label="{escape(f"{told} of residues {names}")}"'
         f' viewBox="0 0 {_WIDTH:g} {height:g}" data-first="{first}" data-count="{end - first}" data-left="{_LEFT:g}"'

@@ -98,3 +98,28 @@ def figures_line(record: Record | None, before: str = "") -> str:
         f"{name.replace('_', ' ')} {value_words(value)}" for name, value in record.figures.items() if value is not None
     )
     return page.paragraph(before + " · ".join(told), "meta")
+
+
+def models_of(contents: Contents) -> list[tuple[str, Record]]:
+    """Name and record of every model, in the order in which they were made."""
+    found = [(name, contents.record(f"models/{name}")) for name in contents.store.names("models")]
+    return sorted(((n, r) for n, r in found if r is not None), key=lambda model: (model[1].written_at, model[0]))
+
+
+def validation_record(contents: Contents, name: str, model: Record) -> Record | None:
+    """That of this very model, not of one that had its name before."""
+    judged = contents.record(f"validations/{name}")
+    return judged if judged is not None and judged.inputs.get(f"models/{name}") == model.fingerprint else None
+
+
+def begins_with_a_map(contents: Contents) -> bool:
+    """Whether the session has no exposure, but a map of another program."""
+    return not contents.ledger.lines and contents.record("maps/imported") is not None
+
+
+def stages_of_models(contents: Contents) -> list[tuple[str, str]]:
+    """Stage and address of an imported map, of models and of what was found of them, in the order of their making."""
+    made = [f"{group}/{name}" for group in ("models", "validations") for name in contents.store.names(group)]
+    records = [(contents.record(address), address) for address in ("maps/imported", *made)]
+    known = [(record, address) for record, address in records if record is not None]
+    return [(record.stage, address) for record, address in sorted(known, key=lambda one: one[0].written_at)]

@@ -8,7 +8,7 @@ from tasks.plots import maps as map_plots
 from tasks.plots import page
 from tasks.plots import particles as particle_plots
 from tasks.plots.style import png
-from tasks.report.contents import Contents, array_of, figures_line
+from tasks.report.contents import Contents, array_of, begins_with_a_map, figures_line
 from tasks.report.words import number_words
 from tasks.stores.commit import Record
 
@@ -68,11 +68,13 @@ def _fsc(contents: Contents) -> str:
             return contents.show(
                 "fsc", png(figure), f"Half-map FSC: {words}", f"Half-map FSC, corrected for the mask: {words}"
             )
-    return page.not_yet("no half-map FSC")
+    return "" if begins_with_a_map(contents) else page.not_yet("no half-map FSC")
 
 
 def _orientations(contents: Contents) -> str:
     reader = contents.read("particles/refined")
+    if begins_with_a_map(contents):
+        return ""
     if reader is None or "rotation" not in reader:
         return page.not_yet("no refined orientations")
     record = contents.record("maps/refined")
@@ -90,7 +92,7 @@ def _local_resolution(contents: Contents) -> str:
             mask = array_of(reader, "mask")
             figure = map_plots.local_resolution_histogram(reader["local_resolution"], mask, resolution_of(record))
             return contents.show("local-resolution", png(figure), "Histogram of the local resolution in the mask")
-    return page.not_yet("no local resolution")
+    return "" if begins_with_a_map(contents) else page.not_yet("no local resolution")
 
 
 def _guinier(contents: Contents) -> str:

@@ -12,23 +12,19 @@ from tasks.plots import page
 from tasks.plots.model_view import MapCut, ModelView, ResidueColumn, view_html, view_scripts
 from tasks.plots.profile import residue_profile
 from tasks.plots.style import png
-from tasks.report.contents import Contents, figures_line
+from tasks.records.model import ModelValidation
+from tasks.report.contents import Contents, figures_line, models_of, validation_record
 from tasks.report.maps import MAP_NAMES
 from tasks.report.model_columns import Region, columns_of, regions_of, residue_places
+from tasks.report.model_history import history, rounds_of, told_figures, validation_summary
 from tasks.report.model_map import around_model, map_cut, near_only, sigma_of
-from tasks.report.words import plural, time_words, value_words
-from tasks.stores.commit import Figure, Record
+from tasks.report.words import plural, time_words
+from tasks.stores.commit import Record
 from tasks.stores.products.map_store import density_grid
 from tasks.stores.products.model_store import mmcif_bytes, read_model
+from tasks.stores.products.validation_store import read_validation
 
 _SHOWN_REGIONS = 60
-_LEFT_OUT = ("n_residues", "n_chains", "n_atoms")
-
-
-def models_of(contents: Contents) -> list[tuple[str, Record]]:
-    """Name and record of every model, in the order in which they were made."""
-    found = [(name, contents.record(f"models/{name}")) for name in contents.store.names("models")]
-    return sorted(((n, r) for n, r in found if r is not None), key=lambda model: (model[1].written_at, model[0]))
 
 
 def model_section(contents: Contents) -> str:
@@ -38,10 +34,10 @@ def model_section(contents: Contents) -> str:
         return page.section("model", "Model", page.not_yet("no model has been built"))
     name, record = models[-1]
     model = read_model(contents.store, name)
+    validation = _validation(contents, name, record)
     map_name = _map_of(contents, record)
-    columns = columns_of(model, record, _local_resolution(contents, map_name))
+    columns = columns_of(model, record, validation, _local_resolution(contents, map_name))
     part, cut, reason = _density(contents, map_name, model)
-    pictures = _still(contents, model, columns, part, name)
     view = ModelView(
         mmcif_bytes(contents.store, name), f"{contents.store.session.name}-{name}.cif", model.residues, columns, cut
     )
@@ -50,12 +46,13 @@ def model_section(contents: Contents) -> str:
         "model",
         "Model",
         page.paragraph(_facts(model, name, record), "meta"),
-        figures_line(record.model_copy(update={"figures": _judged(record)})),
+        validation_summary(validation) if validation else figures_line(told_figures(record)),
         page.paragraph(cut.words if cut else reason, "note"),
-        view_html(view, pictures),
+        view_html(view, _still(contents, model, columns, part, name)),
         residue_profile(model.residues, columns),
-        _regions(model, regions_of(model, columns)),
-        _history(models),
+        _regions(model, regions_of(model, validation, columns)),
+        rounds_of(name, record),
+        history(models),
     )
 
 
@@ -65,9 +62,8 @@ def _facts(model: AtomicModel, name: str, record: Record) -> str:
     return f"{name}: {words} · {record.stage}, {time_words(record.written_at)}"
 
 
-def _judged(record: Record) -> dict[str, Figure]:
-    """Its figures without the counts, which the line before has told."""
-    return {key: value for key, value in record.figures.items() if key not in _LEFT_OUT}
+def _validation(contents: Contents, name: str, record: Record) -> ModelValidation | None:
+    return read_validation(contents.store, name) if validation_record(contents, name, record) else None
 
 
 def _map_of(contents: Contents, record: Record) -> str | None:
@@ -100,7 +96,7 @@ def _density(
 def _still(
     contents: Contents, model: AtomicModel, columns: Sequence[ResidueColumn], part: DensityGrid | None, name: str
 ) -> str:
-    column = next((c for c in columns if c.colours and not c.classes), None)
+    column = next((c for c in columns if not c.is_expected and not c.classes), None)
     figure = model_plots.trace_in_map(
         residue_places(model),
         model.is_linked(longest_peptide_angstrom=2.5).numpy(),
@@ -126,34 +122,7 @@ def _regions(model: AtomicModel, regions: Sequence[Region]) -> str:
         words = str(first) if n == 1 else f"{first} to {last.name}{last.number}{last.insertion_code}"
         lines.append(
             f'<li><a href="#model" data-first="{region.first}" data-last="{region.last}">{escape(words)}</a>'
-            f" · {escape(region.verdict)} · {plural(n, 'residue')}</li>"
+            f" · {escape(region.words)} · {plural(n, 'residue')}</li>"
         )
     left = f", the longest {len(longest)} of {len(regions)}" if len(longest) < len(regions) else ""
     return f'<h3>Regions that want a look{left}</h3><ul class="regions">{"".join(lines)}</ul>'
-
-
-def _history(models: Sequence[tuple[str, Record]]) -> str:
-    """Every model of the session with its figures, the newest last, and how the figures moved."""
-    if len(models) < 2:
-        return ""
-    known = dict.fromkeys(key for _, record in models for key in record.figures)
-    rows = [
-        [name, record.stage, time_words(record.written_at), *(value_words(record.figures.get(k)) for k in known)]
-        for name, record in models
-    ]
-    header = ("model", "stage", "made", *(key.replace("_", " ") for key in known))
-    series = [(key.replace("_", " "), [_number(r.figures.get(key)) for _, r in models]) for key in known]
-    drawn = [
-        (title, values)
-        for (title, values), key in zip(series, known)
-        if key not in _LEFT_OUT and sum(v is not None for v in values) > 1
-    ]
-    table = page.table(header, rows)
-    if not drawn:
-        return page.folded(f"{len(models)} models of this session", table)
-    content = png(model_plots.rounds([name for name, _ in models], drawn))
-    return f"<h3>From model to model</h3>{page.picture(content, 'Figures of the models of this session')}{table}"
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -12,12 +12,24 @@ from numpy.typing import NDArray
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
-from tasks.plots.model_view import ResidueColumn
+from tasks.plots.model_view import ResidueClass, ResidueColumn
+from tasks.records.model import ModelValidation
 from tasks.stores.commit import Record
 
 _BUILDERS = ("build_model",)
 """Stages whose models have 100 times their confidence in the column of B-factors."""
 _DOUBTFUL = 0.5
+VERDICTS = (
+    ResidueClass("trust", "#0072b2"),
+    ResidueClass("rebuild", "#e69f00"),
+    ResidueClass("not supported", "#8c1d18"),
+)
+_RAMACHANDRAN = (
+    ResidueClass("favoured", "#0072b2"),
+    ResidueClass("allowed", "#e69f00"),
+    ResidueClass("outlier", "#8c1d18"),
+)
+"""Told apart by hue and by lightness."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,8 @@ class Region:
 
     first: int
     last: int
-    verdict: str
+    words: str
+    """The verdict, and its reasons."""
 
 
 def residue_places(model: AtomicModel) -> NDArray:
@@ -40,20 +53,53 @@ def residue_places(model: AtomicModel) -> NDArray:
     return places.numpy()
 
 
-def columns_of(model: AtomicModel, record: Record, local_resolution: DensityGrid | None) -> list[ResidueColumn]:
-    """The columns that there are, what tells most first."""
-    columns = []
+def columns_of(
+    model: AtomicModel, record: Record, validation: ModelValidation | None, local_resolution: DensityGrid | None
+) -> list[ResidueColumn]:
+    """The columns that there are, what tells most first.
+
+    Parameters
+    ----------
+    local_resolution
+        Of the map; that of the validation comes before it.
+    """
+    columns = _validated(model, validation) if validation else []
     values = _mean_of_residues(model, model.b_factor_angstrom2)
     if record.stage in _BUILDERS:
         columns.append(ResidueColumn("confidence", "confidence", values / 100, is_share=True))
-    if local_resolution is not None:
+    if local_resolution is not None and not any(c.identifier == "local_resolution" for c in columns):
         found = local_resolution.values_at(torch.from_numpy(residue_places(model))).double().numpy()
-        found = np.where(found > 0, found, np.nan)
-        if np.isfinite(found).any():
-            columns.append(_by_spread("local_resolution", "local resolution", found, "Å", digits=2))
+        columns += _by_spread("local_resolution", "local resolution", np.where(found > 0, found, np.nan), "Å", 2)
     if record.stage not in _BUILDERS:
-        columns.append(_by_spread("b_factor", "B-factor", values, "Å²", digits=0))
+        columns += _by_spread("b_factor", "B-factor", values, "Å²", 0)
     return columns
+
+
+def _validated(model: AtomicModel, validation: ModelValidation) -> list[ResidueColumn]:
+    rows = {(row.chain, row.number, row.insertion_code): row for row in validation.residues}
+    found = [rows.get((r.chain, r.number, r.insertion_code)) for r in model.residues]
+
+    def figures(name: str) -> NDArray:
+        values = [getattr(row, name) if row is not None else None for row in found]
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+    def classes(identifier: str, label: str, kinds: Sequence[ResidueClass]) -> list[ResidueColumn]:
+        index = {kind.label: i for i, kind in enumerate(kinds)}
+        values = np.array([index.get(getattr(row, identifier), -1) if row is not None else -1 for row in found])
+        return [ResidueColumn(identifier, label, values, classes=tuple(kinds))] if (values >= 0).any() else []
+
+    shares = [
+        ResidueColumn("probability", "probability of being right", figures("probability"), is_share=True),
+        ResidueColumn("q_score", "Q-score", figures("q_score"), is_share=True),
+        ResidueColumn("q_expected", "Q-score of good models", figures("q_expected"), is_share=True, is_expected=True),
+        ResidueColumn("correlation", "correlation with the map", figures("correlation"), is_share=True),
+    ]
+    return [
+        *(column for column in shares if np.isfinite(column.values).any()),
+        *classes("verdict", "verdict", VERDICTS),
+        *classes("ramachandran", "Ramachandran", _RAMACHANDRAN),
+        *_by_spread("local_resolution", "local resolution", figures("local_resolution_angstrom"), "Å", 2),
+    ]
 
 
 def _mean_of_residues(model: AtomicModel, values: torch.Tensor) -> NDArray:
@@ -61,22 +107,35 @@ def _mean_of_residues(model: AtomicModel, values: torch.Tensor) -> NDArray:
     return (total / torch.bincount(model.residue, minlength=model.n_residues)).numpy()
 
 
-def _by_spread(identifier: str, label: str, values: NDArray, unit: str, digits: int) -> ResidueColumn:
-    """A column where less is better, in colours between its 2nd and 98th percentile."""
-    best, worst = (float(v) for v in np.nanpercentile(values, [2, 98]))
-    return ResidueColumn(identifier, label, values, worst if worst > best else best + 1, best, unit, digits)
-
-
-def regions_of(model: AtomicModel, columns: Sequence[ResidueColumn]) -> list[Region]:
-    """Runs of residues along one chain of a verdict other than the best; without verdicts, of low confidence."""
-    found = {column.identifier: column for column in columns}
-    if "verdict" in found:
-        verdict = found["verdict"]
-        kinds, labels = verdict.values.astype(int), [c.label for c in verdict.classes]
-    elif "confidence" in found:
-        kinds, labels = (found["confidence"].values < _DOUBTFUL).astype(int), ["", "low confidence"]
-    else:
+def _by_spread(identifier: str, label: str, values: NDArray, unit: str, digits: int) -> list[ResidueColumn]:
+    """A column where less is better, in colours between its 2nd and 98th percentile; none where nothing varies."""
+    if not np.isfinite(values).any():
         return []
+    best, worst = (float(v) for v in np.nanpercentile(values, [2, 98]))
+    return [ResidueColumn(identifier, label, values, worst, best, unit, digits)] if worst > best else []
+
+
+def regions_of(
+    model: AtomicModel, validation: ModelValidation | None, columns: Sequence[ResidueColumn]
+) -> list[Region]:
+    """The regions that the validation does not trust; without one, runs of low confidence along one chain."""
+    if validation is not None:
+        return _not_trusted(model, validation)
+    confidence = next((column for column in columns if column.identifier == "confidence"), None)
+    if confidence is None:
+        return []
+    is_low = confidence.values < _DOUBTFUL
     chains = np.unique([residue.chain for residue in model.residues], return_inverse=True)[1]
-    starts = np.nonzero(np.r_[True, (np.diff(kinds) != 0) | (np.diff(chains) != 0), True])[0].tolist()
-    return [Region(a, b - 1, labels[int(kinds[a])]) for a, b in pairwise(starts) if kinds[a] > 0]
+    starts = np.nonzero(np.r_[True, (np.diff(is_low) != 0) | (np.diff(chains) != 0), True])[0].tolist()
+    return [Region(a, b - 1, "low confidence") for a, b in pairwise(starts) if is_low[a]]
+
+
+def _not_trusted(model: AtomicModel, validation: ModelValidation) -> list[Region]:
+    index = {(r.chain, f"{r.number}{r.insertion_code}"): i for i, r in enumerate(model.residues)}
+    found = []
+    for region in validation.regions:
+        first, last = index.get((region.chain, region.first)), index.get((region.chain, region.last))
+        if first is not None and last is not None:
+            words = f"{region.verdict}: {', '.join(region.reasons)}" if region.reasons else region.verdict
+            found.append(Region(first, last, words))
+    return found

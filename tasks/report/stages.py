@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tasks.plots import page
-from tasks.report.contents import SET_STAGES, Contents
+from tasks.report.contents import SET_STAGES, Contents, stages_of_models
 from tasks.report.words import number_words, time_words, value_words
 from tasks.stores.ledger import STAGES
 
@@ -18,7 +18,8 @@ def parameters_and_cost(contents: Contents) -> str:
     exposures = [line.exposure for line in contents.ledger.lines]
     sample = [exposures[round(i)] for i in np.linspace(0, len(exposures) - 1, min(len(exposures), _RECORDS_FOR_CPU))]
     per_exposure = [(stage, [f"exposures/{e}/{stage}" for e in sample]) for stage in STAGES]
-    for stage, addresses in [*per_exposure, *((stage, [address]) for stage, address in SET_STAGES)]:
+    per_session = [(stage, [address]) for stage, address in (*SET_STAGES, *stages_of_models(contents))]
+    for stage, addresses in [*per_exposure, *per_session]:
         records = [record for record in (contents.record(address) for address in addresses) if record is not None]
         if not records:
             continue

@@ -9,7 +9,15 @@ from html import escape
 import numpy as np
 
 from tasks.plots import page
-from tasks.report.contents import SET_STAGES, Contents, has_movies
+from tasks.report.contents import (
+    SET_STAGES,
+    Contents,
+    begins_with_a_map,
+    has_movies,
+    models_of,
+    stages_of_models,
+    validation_record,
+)
 from tasks.report.maps import best_map, resolution_of
 from tasks.report.outcomes import SERIES, TONES, outcome_of, values_of
 from tasks.report.words import number_words, plural, time_words
@@ -31,6 +39,9 @@ def header(contents: Contents) -> str:
 
 def verdict(contents: Contents) -> str:
     lines = contents.ledger.lines
+    if begins_with_a_map(contents):
+        said = _map_and_model(contents)
+        return f"{said[0].upper()}{said[1:]}."
     if not lines:
         return "No exposure has been seen yet."
     counts = Counter(outcome_of(line) for line in lines)
@@ -38,18 +49,27 @@ def verdict(contents: Contents) -> str:
     lost = [f"{counts[outcome]} {outcome}" for outcome in TONES if outcome != "in use" and counts[outcome]]
     if lost:
         words[0] += f" ({', '.join(lost)})"
-    best = best_map(contents)
+    return "; ".join([*words, _map_and_model(contents)]) + "."
+
+
+def _map_and_model(contents: Contents) -> str:
+    best, models = best_map(contents), models_of(contents)
     resolution = resolution_of(best[1]) if best else None
     if best and resolution:
-        words.append(f"a map at {resolution:.2f} Å")
-    elif best:
-        words.append("a map without a resolution estimate")
+        words = f"a map at {resolution:.2f} Å"
     else:
-        words.append("no refined map yet")
-    return "; ".join(words) + "."
+        words = "a map without a resolution estimate" if best else "no refined map yet"
+    if models:
+        name, record = models[-1]
+        words += f" with a model of {plural(int(record.figures.get('n_residues') or 0), 'residue')}"
+        judged = validation_record(contents, name, record)
+        words += f", verdict: {judged.figures.get('decision')}" if judged else ""
+    return words
 
 
 def summary(contents: Contents) -> str:
+    if begins_with_a_map(contents):
+        return page.section("summary", "Summary", page.grid([_map_tile(contents)], "tiles"), _steps(contents))
     ledger = contents.ledger
     counts = Counter(outcome_of(line) for line in ledger.lines)
     n_seen = len(ledger.lines)
@@ -66,16 +86,7 @@ def summary(contents: Contents) -> str:
     ):
         if counts[outcome] or outcome != "skipped":
             tiles.append(page.tile(outcome, str(counts[outcome]), note, TONES[outcome] if counts[outcome] else "plain"))
-    science = []
-    best = best_map(contents)
-    if best:
-        resolution = resolution_of(best[1])
-        details = best[1].details.get("density_map", {})
-        note = f"{best[0]}, symmetry {details.get('symmetry', '?')}"
-        science.append(page.tile("Resolution", f"{resolution:.2f} Å" if resolution else "unknown", note, "good"))
-    else:
-        science.append(page.tile("Resolution", "–", "no map yet"))
-    science.append(_particle_tile(contents))
+    science = [_map_tile(contents), _particle_tile(contents)]
     accepted = [line for line in ledger.lines if line.state == "done"]
     for one in SERIES:
         values = values_of(accepted, one)
@@ -99,6 +110,15 @@ def summary(contents: Contents) -> str:
 
 def _tone(share: float) -> page.Tone:
     return "good" if share >= 0.8 else "warn" if share >= 0.5 else "bad"
+
+
+def _map_tile(contents: Contents) -> str:
+    best = best_map(contents)
+    if best is None:
+        return page.tile("Resolution", "–", "no map yet")
+    resolution = resolution_of(best[1])
+    note = f"{best[0]}, symmetry {best[1].details.get('density_map', {}).get('symmetry', '?')}"
+    return page.tile("Resolution", f"{resolution:.2f} Å" if resolution else "unknown", note, "good")
 
 
 def _particle_tile(contents: Contents) -> str:
@@ -138,8 +158,11 @@ def set_stages_done(contents: Contents) -> list[tuple[str, bool]]:
 
 def _steps(contents: Contents) -> str:
     """The stages in order and how far each of them came."""
-    items = [(stage, f"{n}" if n else "") for stage, n in stages_reached(contents)]
-    items += [(stage, "done" if is_done else "") for stage, is_done in set_stages_done(contents)]
+    items = []
+    if not begins_with_a_map(contents):
+        items = [(stage, f"{n}" if n else "") for stage, n in stages_reached(contents)]
+        items += [(stage, "done" if is_done else "") for stage, is_done in set_stages_done(contents)]
+    items += [(stage, "done") for stage in dict.fromkeys(stage for stage, _ in stages_of_models(contents))]
     listed = "".join(
         f"<li>{escape(name.replace('_', ' '))} <b>{escape(state)}</b></li>"
         if state

@@ -9,9 +9,11 @@ import torch
 
 from kernels.models.atomic_model import AtomicModel, joined
 from tasks.records.density_map import DensityMap
+from tasks.records.model import ModelValidation, Region, ResidueValidation
 from tasks.records.session import StageParams
 from tasks.stores.products.map_store import describe
 from tasks.stores.products.model_store import write_model
+from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
 from tests.truth.model_maps import simulated_maps
 from tests.truth.peptides import helix
@@ -61,3 +63,52 @@ def fill_with_models(store: SessionStore, resolution_angstrom: float = 3.0) -> M
             write_model(attempt, model, name)
             attempt.figures.update(mean_confidence=0.7 + 0.1 * i, clashscore=12.0 - 5 * i)
     return Modelled(model, confidence)
+
+
+def validation_of(modelled: Modelled) -> ModelValidation:
+    """A validation that distrusts what the model is not sure of, and says nothing of the last residue."""
+    rows = [
+        ResidueValidation(
+            chain=residue.chain, number=residue.number, insertion_code=residue.insertion_code, name=residue.name,
+            local_resolution_angstrom=3.0 + 0.01 * i, q_score=round(0.7 * share, 3), q_backbone=0.6, q_side_chain=0.5,
+            q_expected=0.587, correlation=round(0.9 * share, 3), phi_deg=-63.0, psi_deg=-42.0, omega_deg=180.0,
+            ramachandran="favoured" if share > 0.5 else "allowed", ramachandran_share=0.5, rotamer_deg=1.0,
+            is_rotamer_outlier=False, cbeta_angstrom=0.01, worst_bond_sigma=0.5, worst_angle_sigma=0.5, n_clashes=0,
+            side_chain_fit=0.1, register_shift=-1.0, probability=round(share, 3),
+            verdict="trust" if share > 0.5 else "rebuild",
+        )
+        for i, (residue, share) in enumerate(zip(modelled.model.residues, modelled.confidence.tolist()))
+    ]  # fmt: skip
+    first, last = (str(modelled.model.residues[i].number) for i in (DOUBTFUL.start, DOUBTFUL.stop - 1))
+    region = Region(
+        chain="A", first=first, last=last, n_residues=DOUBTFUL.stop - DOUBTFUL.start, verdict="rebuild",
+        probability=0.2, reasons=("density fits another sequence",),
+    )  # fmt: skip
+    return ModelValidation(
+        n_residues=len(rows), n_atoms=len(modelled.model), resolution_angstrom=3.0, resolution_source="given",
+        map_model_resolution_angstrom=3.14, fsc_map=0.81, fsc_work=None, fsc_free=None, cc_mask=0.78, cc_box=0.7,
+        cc_peaks=0.7, q_score=0.55, q_expected=0.587, ramachandran_favoured_percent=89.0,
+        ramachandran_outlier_percent=0.0, rotamer_outlier_percent=0.0, clashscore=7.0, n_cbeta_outliers=0,
+        n_cis_peptides=0, n_twisted_peptides=0, n_bond_outliers=0, n_angle_outliers=0, trusted_percent=88.9,
+        decision="rebuild", decision_reason="88.9 % of the residues are trusted, expected 90",
+        regions=(region,), residues=tuple(rows[:-1]),
+    )  # fmt: skip
+
+
+def refine_and_validate(store: SessionStore, modelled: Modelled) -> ModelValidation:
+    """``models/refined`` in three rounds, of which the second was taken, and ``validations/refined``."""
+    refined = replace(modelled.model, b_factor_angstrom2=40 + 0.1 * torch.arange(len(modelled.model)).float())
+    with store.product("models/refined").write("refine_model", 1, StageParams(), {"maps/imported": "x"}) as attempt:
+        write_model(attempt, refined, "refined")
+        attempt.details["rounds"] = [
+            {"name": "built_1", "surprise": 900.0, "clashscore": 21.0},
+            {"name": "refined", "surprise": 700.5, "clashscore": 7.0, "angle_rmsd_deg": 1.7},
+            {"name": "repaired_1", "surprise": 950.0, "clashscore": 9.0, "angle_rmsd_deg": 1.8},
+        ]
+        attempt.figures.update(clashscore=7.0, best_round="refined")
+    found = validation_of(modelled)
+    record = store.product("models/refined").record()
+    inputs = {"models/refined": record.fingerprint if record else "", "maps/imported": "x"}
+    with store.product("validations/refined").write("validate_model", 1, StageParams(), inputs) as attempt:
+        write_validation(attempt, found)
+    return found

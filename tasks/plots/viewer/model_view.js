@@ -5,7 +5,10 @@
 (() => {
   const ELEMENT_COLOURS = {N: "#2450c8", O: "#d02020", S: "#b8960b", P: "#c96a00"};
   const CHAIN_COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8960b", "#56b4e9", "#7a3e9d", "#5b6673"];
-  const UNKNOWN = "#b9b3a8", MAP_COLOUR = "#5b6f86", NEAR_ANGSTROM = 3, AROUND = 3, NEIGHBOURS_ANGSTROM = 4, NEAR_DEPTH = 10, WHOLE_DEPTH = 5000;
+  const UNKNOWN = "#b9b3a8", MAP_COLOUR = "#5b6f86";
+  const NEAR_ANGSTROM = 3, NEIGHBOURS_ANGSTROM = 4;  // of the map that is shown, of side chains about what was chosen
+  const AROUND = 3;  // residues on either side that are looked at, too
+  const NEAR_DEPTH = 10, WHOLE_DEPTH = 5000;  // Å in front of the middle of a view and behind
   const $ = (id) => document.getElementById(id);
   const view = $("model-view"), stage = $("model-stage"), data = JSON.parse($("model-data").textContent);
   const {residues, colours, map} = data;
@@ -28,7 +31,8 @@
   // ---- colours
 
   function onScale(share) {
-    const at = Math.min(Math.max(share, 0), 1) * (data.scale.length - 1), low = Math.min(Math.floor(at), data.scale.length - 2);
+    const last = data.scale.length - 1, at = Math.min(Math.max(share, 0), 1) * last;
+    const low = Math.min(Math.floor(at), last - 1);
     const part = (hex, k) => parseInt(hex.slice(1 + 2 * k, 3 + 2 * k), 16);
     const mixed = [0, 1, 2].map((k) => {
       const a = part(data.scale[low], k), b = part(data.scale[low + 1], k);
@@ -43,7 +47,8 @@
     if (!column) return CHAIN_COLOURS[chains.indexOf(residues.chain[i]) % CHAIN_COLOURS.length];
     const value = column.values[i];
     if (value === null) return UNKNOWN;
-    return column.classes ? column.classes[value].colour : onScale((value - column.worst) / (column.best - column.worst));
+    if (column.classes) return column.classes[value].colour;
+    return onScale((value - column.worst) / (column.best - column.worst));
   }
 
   function showLegend() {
@@ -76,13 +81,13 @@
     const style = control("style").value, byResidue = (atom) => colourOf(residueOf(atom));
     const byElement = (atom) => ELEMENT_COLOURS[atom.elem] || byResidue(atom);
     const sticks = {stick: {radius: 0.14, colorfunc: byElement}};
-    const opacity = selected ? 0.4 : 1;  // a ribbon hides the density that a close look is for
     const shown = {
-      cartoon: {cartoon: {colorfunc: byResidue, arrows: true, opacity}},
-      trace: {cartoon: {style: "trace", thickness: 0.5, colorfunc: byResidue, opacity}},
+      cartoon: {cartoon: {colorfunc: byResidue, arrows: true}},
+      trace: {cartoon: {style: "trace", thickness: selected ? 0.25 : 0.5, colorfunc: byResidue}},
       sticks,
     };
-    viewer.setStyle({}, shown[style]);
+    // a ribbon hides the density that a close look is for; a transparent one is lost behind a transparent map
+    viewer.setStyle({}, shown[selected && style === "cartoon" ? "trace" : style]);
     viewer.setStyle({hetflag: true}, {...sticks, sphere: {scale: 0.2, colorfunc: byElement}});
     if (selected) {
       viewer.addStyle({within: {distance: NEIGHBOURS_ANGSTROM, sel: aroundSelected(AROUND)}, byres: true}, sticks);
@@ -96,6 +101,13 @@
     for (let i = Math.max(0, first - more); i <= Math.min(n - 1, last + more); i++)
       if (residues.chain[i] === chain) numbers.push(residues.number[i]);
     return {chain, resi: numbers};
+  }
+
+  function radiusOf(selection) {
+    const atoms = viewer.selectedAtoms(selection);
+    const mean = (axis) => atoms.reduce((sum, a) => sum + a[axis], 0) / atoms.length;
+    const [x, y, z] = ["x", "y", "z"].map(mean);
+    return Math.max(...atoms.map((a) => Math.hypot(a.x - x, a.y - y, a.z - z)));
   }
 
   // ---- the map
@@ -152,7 +164,7 @@
     }
     if (!viewer) return;
     showModel();
-    if (moves) lookAt(aroundSelected(AROUND), NEAR_DEPTH, 300);
+    if (moves) lookAt(aroundSelected(AROUND), Math.max(NEAR_DEPTH, radiusOf(aroundSelected(0))), 300);
   }
 
   function numbersOf(plot) {
@@ -228,7 +240,9 @@
     control("full").addEventListener("click", () => view.requestFullscreen());
     document.addEventListener("fullscreenchange", () => viewer.resize());
     // the wheel scrolls the page until the view was clicked into
-    document.addEventListener("pointerdown", (event) => { stage.dataset.active = stage.contains(event.target) ? "1" : ""; });
+    document.addEventListener("pointerdown", (event) => {
+      stage.dataset.active = stage.contains(event.target) ? "1" : "";
+    });
     stage.addEventListener("wheel", (event) => { if (!stage.dataset.active) event.stopPropagation(); }, true);
   }
 

@@ -11,15 +11,24 @@ import pytest
 import torch
 
 from tasks.formats.structure import parse_mmcif
-from tasks.plots.model_view import ResidueClass, ResidueColumn
+from tasks.plots.model_view import ResidueColumn
 from tasks.records.session import StageParams
-from tasks.report.model_columns import Region, regions_of, residue_places
+from tasks.report.model_columns import columns_of, regions_of, residue_places
 from tasks.report.model_map import around_model, map_cut, sigma_of
 from tasks.report_session import ReportSessionParams, report_session
+from tasks.stores.commit import Record
 from tasks.stores.products.map_store import density_grid
 from tasks.stores.products.model_store import write_model
 from tasks.stores.session_store import SessionStore
-from tests.truth.modelled_session import DOUBTFUL, SEQUENCES, fill_with_models, two_helices
+from tests.truth.modelled_session import (
+    DOUBTFUL,
+    SEQUENCES,
+    Modelled,
+    fill_with_models,
+    refine_and_validate,
+    two_helices,
+    validation_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +122,58 @@ def test_places_are_those_of_the_alpha_carbons():
     np.testing.assert_allclose(places, model.coordinates_angstrom[alpha])
 
 
-def test_regions_end_with_their_chain_and_their_verdict():
+def test_regions_of_low_confidence_end_with_their_chain():
     model = two_helices()
     n = len(SEQUENCES[0])
-    verdict = np.zeros(model.n_residues, dtype=int)
-    verdict[3:5], verdict[5:7], verdict[n - 2 : n + 4] = 1, 2, 1
-    classes = tuple(ResidueClass(label, "#000000") for label in ("trust", "rebuild", "not supported"))
-    column = ResidueColumn("verdict", "verdict", verdict, classes=classes)
-    assert regions_of(model, [column]) == [
-        Region(3, 4, "rebuild"),
-        Region(5, 6, "not supported"),
-        Region(n - 2, n - 1, "rebuild"),
-        Region(n, n + 3, "rebuild"),
-    ]
-    assert regions_of(model, []) == []
+    confidence = np.ones(model.n_residues)
+    confidence[3:5], confidence[n - 2 : n + 4] = 0.1, 0.2
+    found = regions_of(model, None, [ResidueColumn("confidence", "confidence", confidence)])
+    assert [(r.first, r.last) for r in found] == [(3, 4), (n - 2, n - 1), (n, n + 3)]
+    assert regions_of(model, None, []) == []
+
+
+def test_what_a_validation_says_of_a_residue_is_shown_with_it():
+    modelled = Modelled(two_helices(), torch.linspace(0.1, 0.9, len("".join(SEQUENCES))))
+    validation = validation_of(modelled)
+    record = Record(state="done", stage="refine_model", stage_version=1, fingerprint="x")
+    found = {c.identifier: c for c in columns_of(modelled.model, record, validation, None)}
+    assert list(found) == [
+        "probability", "q_score", "q_expected", "correlation", "verdict", "ramachandran", "local_resolution",
+    ]  # fmt: skip
+    np.testing.assert_allclose(found["probability"].values[:-1], modelled.confidence[:-1], atol=1e-3)
+    assert np.isnan(found["probability"].values[-1]) and found["verdict"].values[-1] == -1  # it says nothing of it
+    kinds = [found["verdict"].classes[int(v)].label for v in found["verdict"].values[:-1]]
+    assert kinds == [row.verdict for row in validation.residues]
+    assert found["local_resolution"].worst > found["local_resolution"].best  # less is better
+
+
+def test_the_validation_of_a_refined_model_is_in_the_report(tmp_path):
+    store = SessionStore.create(str(tmp_path / "session.zarr"), "refined")
+    modelled = fill_with_models(store)
+    validation = refine_and_validate(store, modelled)
+    html = Path(report_session.fn(store.url, ReportSessionParams())).read_text()
+    assert f"<p>Rebuild: {validation.decision_reason}.</p>" in html
+    assert "A/ASP10 to GLN15</a> · rebuild: density fits another sequence · 6 residues" in html
+    assert "A map at 3.00 Å with a model of 54 residues, verdict: rebuild." in html
+    columns = {column["id"] for column in data_of(html)["colours"]}
+    assert {"probability", "verdict", "b_factor"} <= columns and "confidence" not in columns
+    assert "Rounds of refined, of which refined was taken" in html
+    rounds = html[html.index("Rounds of refined") :]
+    assert re.findall(r"<tr><td>(\w+)</td>", rounds)[:3] == ["built_1", "refined", "repaired_1"]
+
+
+def test_a_validation_of_an_earlier_model_of_the_name_is_not_shown(tmp_path):
+    store = SessionStore.create(str(tmp_path / "session.zarr"), "refined")
+    modelled = fill_with_models(store)
+    refine_and_validate(store, modelled)
+    with store.product("models/refined").write("refine_model", 2, StageParams(), {}) as attempt:
+        write_model(attempt, modelled.model, "refined")
+    html = Path(report_session.fn(store.url, ReportSessionParams())).read_text()
+    assert "probability" not in {column["id"] for column in data_of(html)["colours"]}
+
+
+def test_a_session_that_begins_with_a_map_has_no_sections_of_exposures(reported):
+    _, _, html = reported
+    assert re.findall(r'<section id="(\w+)"', html) == ["summary", "map", "model", "stages"]
+    assert "A map at 3.00 Å with a model of 54 residues." in html
+    assert "Not yet" not in html
