@@ -21,6 +21,7 @@ _PLACES = {
     "sessions": "results",
     "compare": "results",
     "export": "results",
+    "model": "building",
     "validate": "models",
     "sweep": "retention",
     "restore": "retention",

@@ -21,6 +21,8 @@ EXPOSURES: Literal["exposures"] = "exposures"
 """What is made of single exposures."""
 MAPS: Literal["maps"] = "maps"
 """Classes, particle sets and maps."""
+MODELS: Literal["models"] = "models"
+"""Atomic models and what is known of them."""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flows.commands.console import console, readable_errors
 from tasks.formats.ramachandran_tables import MissingTablesError
+from tasks.records.model import ModelValidation
 from tasks.validation.files import ValidationFiles, validate_files
 from tasks.validation.tables import region_rows, summary_rows
 
@@ -35,15 +36,20 @@ def validate(
     with readable_errors(MissingTablesError):
         given = ValidationFiles(map, model, half1, half2, voxel_size, resolution, network, weights)
         found, files = validate_files(given, output)
-        table = Table("", "found", "aim", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for row in summary_rows(found):
-            table.add_row(*row)
-        console.print(table)
-        if found.regions:
-            doubtful = Table("chain", "residues", "verdict", "probability", "why", box=box.SIMPLE_HEAD)
-            for region in region_rows(found):
-                doubtful.add_row(*region)
-            console.print(doubtful)
-        console.print(f"[bold]{found.decision}[/bold]: {found.decision_reason}")
+        show_validation(found)
         if files:
             console.print(f"written: {', '.join(str(path) for path in files)}", soft_wrap=True)
+
+
+def show_validation(found: ModelValidation) -> None:
+    """Summary, doubtful regions and decision."""
+    table = Table("", "found", "aim", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in summary_rows(found):
+        table.add_row(*row)
+    console.print(table)
+    if found.regions:
+        doubtful = Table("chain", "residues", "verdict", "probability", "why", box=box.SIMPLE_HEAD)
+        for region in region_rows(found):
+            doubtful.add_row(*region)
+        console.print(doubtful)
+    console.print(f"[bold]{found.decision}[/bold]: {found.decision_reason}")

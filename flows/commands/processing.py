@@ -67,7 +67,7 @@ def process(
         chosen = read_recipe(recipe, changes)
         with running_services() as found:
             reports = process_session(str(session), str(movies or micrographs), chosen)
-            _show_reports(reports)
+            show_reports(reports)
             show_services(found)
             show_status(session)
 
@@ -138,7 +138,7 @@ def demo(
         with running_services() as found:
             show_services(found)
             result = demonstrate(*inputs)
-            _show_reports(result.reports)
+            show_reports(result.reports)
             show_status(inputs[1])
             _show_comparisons(result.comparisons)
             show_services(found)
@@ -157,7 +157,8 @@ def demo_inputs(root: Path, seed: int, movies: int = 12) -> tuple[str, str, Simu
     return str(session_folder), str(root / f"{root.name}.zarr"), simulation, read_recipe("demo", changes)
 
 
-def _show_reports(reports: list[StageReport]) -> None:
+def show_reports(reports: list[StageReport]) -> None:
+    """What each stage did, and what it cost."""
     table = Table("stage", "done", "kept", "failed", "skipped", "CPU-s", "peak GB")
     for column in table.columns[1:]:
         column.justify = "right"

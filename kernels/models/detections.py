@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -28,6 +28,11 @@ class ProteinDetections:
 
     def __len__(self) -> int:
         return len(self.confidence)
+
+    def surest(self, least_confidence: float) -> ProteinDetections:
+        """Candidates of at least this confidence."""
+        kept = self.confidence >= least_confidence
+        return ProteinDetections(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 @dataclass(frozen=True)

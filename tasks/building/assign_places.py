@@ -160,6 +160,9 @@ def _one_place_each(placements: Sequence[Placement]) -> list[Limit]:
 
 def possible_joins(placements: Sequence[Placement], traces: Sequence[Trace]) -> Joins:
     """All pairs of placements that a chain can lead through, one after the other."""
+    if not placements:
+        nothing = np.zeros(0, dtype=int)
+        return Joins(nothing, nothing, np.zeros(0), nothing, nothing)
     sequence = torch.tensor([p.sequence for p in placements])
     start, end = (torch.tensor([int(p.position[k]) for p in placements]) for k in (0, -1))
     head, tail = (torch.stack([_alpha(p, traces, k) for p in placements]) for k in (0, -1))

@@ -1,0 +1,73 @@
+"""An atomic model, from a map of a session or of another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.console import console, readable_errors
+from flows.commands.models import show_validation
+from flows.commands.processing import show_reports
+from flows.commands.services import running_services
+from flows.model import ModelRecipe, StageFailedError
+from flows.model import model as model_flow
+from flows.services import ServiceError
+from tasks.build_model import BuildModelParams
+from tasks.export_session import ExportError, ExportSessionParams, export_session
+from tasks.formats.fasta import read_fasta
+from tasks.formats.ramachandran_tables import MissingTablesError
+from tasks.import_map import ImportMapParams
+from tasks.model_refinement.params import RefineModelParams
+from tasks.report_session import ReportSessionParams, report_session
+from tasks.stores.products.validation_store import read_validation
+from tasks.stores.session_store import SessionStore
+
+
+def model(
+    session: Annotated[
+        str, typer.Option(help="Store for the model: that of a processed session, or a new one for a map from files.")
+    ],
+    map: Annotated[
+        Path | None, typer.Option(help="Sharpened map, MRC or CCP4; without it the session's own map.")
+    ] = None,
+    half1: Annotated[Path | None, typer.Option(help="Unfiltered half map.")] = None,
+    half2: Annotated[Path | None, typer.Option(help="The other half map.")] = None,
+    sequence: Annotated[list[Path] | None, typer.Option(help="FASTA file of the proteins; may be repeated.")] = None,
+    resolution: Annotated[float | None, typer.Option(help="Å, where nobody else tells it.")] = None,
+    voxel_size: Annotated[float | None, typer.Option(help="Å, in place of what the map says.")] = None,
+    monomers: Annotated[
+        Path | None, typer.Option(help="Monomer library of CCP4's kind; else CLIBD_MON, CCP4, or Debian's.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the model, mmCIF, and the maps.")] = None,
+) -> None:
+    """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
+    with readable_errors(ServiceError, StageFailedError, ExportError, MissingTablesError):
+        letters = [found.letters for path in sequence or [] for found in read_fasta(path)]
+        files = None
+        if map is not None:
+            files = ImportMapParams(
+                map=str(map.absolute()),
+                half_1=None if half1 is None else str(half1.absolute()),
+                half_2=None if half2 is None else str(half2.absolute()),
+                voxel_size_angstrom=voxel_size,
+                resolution_angstrom=resolution,
+            )
+        elif half1 is not None or half2 is not None or not SessionStore.exists(session):
+            raise typer.BadParameter(f"give --map, or the store of a session that has a map, found {session}")
+        library = None if monomers is None else str(monomers.absolute())
+        recipe = ModelRecipe(
+            import_map=files,
+            build_model=BuildModelParams(sequences=tuple(letters)),
+            refine_model=RefineModelParams(resolution_angstrom=resolution, monomer_library=library),
+        )
+        with running_services():
+            show_reports(model_flow(session, recipe))
+            report_session(session, ReportSessionParams())
+        store = SessionStore.open(session)
+        if store.product("validations/refined").record() is not None:
+            show_validation(read_validation(store, "refined"))
+        if output is not None:
+            written = export_session.fn(session, str(output), ExportSessionParams(is_overwriting=True))
+            console.print(f"{len(written)} files written to {output}", soft_wrap=True)

@@ -1,0 +1,60 @@
+"""Chapter four: an atomic model, built into the map, refined and judged."""
+
+from __future__ import annotations
+
+from prefect import flow
+from pydantic import Field
+
+from flows.sole_use import MODELS, sole_use
+from tasks.build_model import BuildModelParams, build_model
+from tasks.import_map import ImportMapParams, import_map
+from tasks.model_refinement.params import RefineModelParams
+from tasks.records.session import StageParams, StageReport
+from tasks.refine_model import refine_model
+from tasks.stores.session_store import SessionStore
+from tasks.validate_model import ValidateModelParams, validate_model
+
+
+class StageFailedError(RuntimeError):
+    """A stage made nothing for the next one to start from."""
+
+
+class ModelRecipe(StageParams):
+    """How a model is built into a map."""
+
+    import_map: ImportMapParams | None = None
+    """Files of a map that another program made; without them the session's sharpened map is used."""
+    build_model: BuildModelParams = Field(default_factory=BuildModelParams)
+    refine_model: RefineModelParams = Field(default_factory=RefineModelParams)
+    validate_model: ValidateModelParams = Field(default_factory=lambda: ValidateModelParams(is_network_asked=True))
+
+
+@flow(name="model", flow_run_name="model {session_url}")
+def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
+    """From a map in the store, or from files, to a refined model and a judgement of each of its residues.
+
+    Returns
+    -------
+    One report a stage.
+
+    Raises
+    ------
+    StageFailedError
+        With the reason, where there is no map, no chain in it, or no refined model.
+    """
+    SessionStore.create(session_url)
+    on_map = {"map": "sharpened" if recipe.import_map is None else "imported"}
+    with sole_use(session_url, MODELS):
+        reports = []
+        if recipe.import_map is not None:
+            reports.append(_needed(import_map(session_url, recipe.import_map)))
+        reports.append(_needed(build_model(session_url, recipe.build_model.model_copy(update=on_map))))
+        reports.append(_needed(refine_model(session_url, recipe.refine_model.model_copy(update=on_map))))
+        reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=on_map)))
+    return reports
+
+
+def _needed(report: StageReport) -> StageReport:
+    for reason in (*report.failed.values(), *report.skipped.values()):
+        raise StageFailedError(f"{report.stage}: {reason}")
+    return report

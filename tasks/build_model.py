@@ -1,0 +1,103 @@
+"""Find the chains of a map, de novo: residues found by a network, traced, threaded; `refine_model` adds all atoms."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from kernels.maps.sampling import sampled, spline_coefficients
+from kernels.networks.detection import detect
+from tasks.building.chains import chains_of
+from tasks.building.detector import detector
+from tasks.records.forecast import Need
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import density_grid, density_map, read_map
+from tasks.stores.products.model_store import write_model
+from tasks.stores.session_store import SessionStore
+from tasks.workers.stage import SkipItem, Stage, run_stage
+
+logger = logging.getLogger(__name__)
+
+_PRODUCT = "models/built"
+_IN_REGISTER = 0.5
+
+
+class BuildModelParams(StageParams):
+    """Parameters of `build_model`."""
+
+    map: str = "sharpened"
+    """Name of the map in the store."""
+    sequences: tuple[str, ...] = ()
+    """One-letter codes of the proteins; without any, residues get their likeliest types."""
+    copies: tuple[int, ...] | None = None
+    """How often each sequence is there; None where that is not known."""
+    least_confidence: float = Field(default=0.2, ge=0, le=1)
+    """Candidates of the network below it are not traced."""
+    n_turns: int = Field(default=4, ge=1, le=24)
+    """Orientations in which the network is shown the map."""
+    weights: str | None = None
+    """Weights of a network that was trained elsewhere; None for those that come with the project."""
+
+
+@task(name="build_model", cache_policy=NO_CACHE)
+def build_model(session_url: str, params: BuildModelParams) -> StageReport:
+    """``models/built`` from a map: N, CA, C and O, B-factors 100 times the confidence. Memory: see `_needs`."""
+    return run_stage(session_url, _building, [f"{_PRODUCT} in {params.map}"], params)
+
+
+def _inputs(_store: SessionStore, item: str) -> list[str]:
+    return [f"maps/{item.rpartition(' in ')[2]}"]
+
+
+def _address(_item: str) -> str:
+    return _PRODUCT
+
+
+def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: Attempt) -> None:
+    grid = density_grid(store, params.map)
+    found = detect(detector(params.weights), grid, params.n_turns)
+    candidates = found.protein.surest(params.least_confidence)
+    if not len(candidates):
+        raise SkipItem(
+            f"maps/{params.map}: the network finds no residue of a protein; is it a sharpened map, of the right hand,"
+            f" and is its voxel size of {grid.voxel_size_angstrom:.3f} Å right?"
+        )
+    coefficients = spline_coefficients(grid.voxels.float())
+    chains = chains_of(
+        candidates, lambda places: sampled(coefficients, grid.to_voxels(places)), params.sequences, params.copies
+    )
+    if not chains.model.n_residues:
+        raise SkipItem(
+            f"maps/{params.map}: {len(candidates)} candidates for residues, and no stretch of chain through them"
+        )
+    model = chains.model
+    write_model(attempt, model.with_b_factors(100 * chains.confidence[model.residue]), "built")
+    attempt.figures.update(
+        n_candidates=len(candidates),
+        n_traces=chains.n_traces,
+        n_in_register=int((chains.register_probability > _IN_REGISTER).sum()),
+        mean_confidence=round(float(chains.confidence.mean()), 3),
+    )
+
+
+def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams) -> Need:
+    shape = read_map(store, params.map).shape("map")
+    n_voxels = shape[0] * shape[1] * shape[2]
+    volume = n_voxels * density_map(store, params.map).pixel_size_angstrom ** 3
+    return Need(
+        stage=_building.name,
+        n_items=1,
+        memory_bytes=round(700e6 + 40 * n_voxels + 60 * volume),
+        disk_bytes=10_000_000,
+        cpu_seconds=20 + 5e-6 * params.n_turns * volume + 1e-4 * volume,
+        told_from=f"a map of {' x '.join(map(str, shape))} voxels",
+        remedy="cut the map out around the molecule",
+    )
+
+
+_building = Stage("build_model", 1, "GPU", _build, _inputs, _address, _needs)
