@@ -15,7 +15,7 @@ from tasks.plots.style import png
 from tasks.records.model import ModelValidation
 from tasks.report.contents import Contents, figures_line, models_of, validation_record
 from tasks.report.maps import MAP_NAMES
-from tasks.report.model_columns import Region, columns_of, regions_of, residue_places
+from tasks.report.model_columns import Region, columns_of, is_followed, regions_of, residue_places
 from tasks.report.model_history import history, rounds_of, told_figures, validation_summary
 from tasks.report.model_map import around_model, map_cut, near_only, sigma_of
 from tasks.report.words import plural, time_words
@@ -97,9 +97,10 @@ def _still(
     contents: Contents, model: AtomicModel, columns: Sequence[ResidueColumn], part: DensityGrid | None, name: str
 ) -> str:
     column = next((c for c in columns if not c.is_expected and not c.classes), None)
+    places = residue_places(model)
     figure = model_plots.trace_in_map(
-        residue_places(model),
-        model.is_linked(longest_peptide_angstrom=2.5).numpy(),
+        places,
+        is_followed(model, places),
         column.values if column else None,
         f"{column.label} / {column.unit}" if column and column.unit else column.label if column else "",
         (column.worst, column.best) if column else (0, 1),

@@ -19,6 +19,8 @@ from tasks.stores.commit import Record
 _BUILDERS = ("build_model",)
 """Stages whose models have 100 times their confidence in the column of B-factors."""
 _DOUBTFUL = 0.5
+_NEXT_ALPHA_ANGSTROM, _NEXT_SUGAR_ANGSTROM = 4.5, 8.0
+"""Longest step along a chain that is drawn; well built ones have 3.8 and 5.5 to 6.5 Å."""
 VERDICTS = (
     ResidueClass("trust", "#0072b2"),
     ResidueClass("rebuild", "#e69f00"),
@@ -51,6 +53,16 @@ def residue_places(model: AtomicModel) -> NDArray:
         atom = model.positions(name)[:, 0].double()
         places = torch.where((chosen & atom.isfinite().all(1))[:, None], atom, places)
     return places.numpy()
+
+
+def is_followed(model: AtomicModel, places: NDArray) -> NDArray:
+    """(residue,) whether the next residue of a polymer stands where it can be bound to this one; for traces, too."""
+    reach = np.where((model.amino_acid >= 0).numpy(), _NEXT_ALPHA_ANGSTROM, _NEXT_SUGAR_ANGSTROM)
+    reach[((model.amino_acid < 0) & (model.base < 0)).numpy()] = 0.0
+    chain = [residue.chain for residue in model.residues]
+    is_same = np.array([a == b for a, b in pairwise(chain)], dtype=bool)
+    near = np.linalg.norm(np.diff(places, axis=0), axis=1) < np.minimum(reach[:-1], reach[1:])
+    return np.append(is_same & near, False)
 
 
 def columns_of(

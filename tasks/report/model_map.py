@@ -16,6 +16,8 @@ _MOST_VOXELS = 1_500_000
 _NEAR_ANGSTROM = 3.0
 _SHOWN_PER_ATOM_ANGSTROM3 = 5.5
 """Volume inside of the first contour for each atom but hydrogen: a third of what it takes up in a protein."""
+_ATOMS_OF_AMINO_ACID, _ATOMS_OF_NUCLEOTIDE = 8, 21
+"""Mean ones have as many, hydrogens left out."""
 _LOWEST_SHARE, _HIGHEST_SHARE = 0.35, 5.0
 """Of the first contour, for the lowest and highest that can be chosen."""
 
@@ -44,11 +46,11 @@ def map_cut(part: DensityGrid, model: AtomicModel, sigma: float, name: str, voxe
         Of the map that the part was cut from.
     """
     near = part.voxels[near_atoms(part, model, _NEAR_ANGSTROM)]
-    heavy = sum(element not in ("H", "D") for element in model.elements)
-    n_inside = round(heavy * _SHOWN_PER_ATOM_ANGSTROM3 / part.voxel_size_angstrom**3)
-    if not n_inside < len(near) or not float(near.max()) > 0:
+    volume = _n_atoms(model) * _SHOWN_PER_ATOM_ANGSTROM3
+    n_inside = min(round(volume / part.voxel_size_angstrom**3), len(near) // 3)
+    if n_inside < 1 or not float(near.max()) > 0:
         raise ValueError(f"the map {name} has no density around the model that a contour could be drawn through")
-    level = float(near.topk(max(n_inside, 1)).values[-1])
+    level = float(near.topk(n_inside).values[-1])
     level = level if level > 0 else float(near.max()) / 2
     lowest = _LOWEST_SHARE * level
     highest = min(_HIGHEST_SHARE * level, float(near.max()))
@@ -63,6 +65,15 @@ def map_cut(part: DensityGrid, model: AtomicModel, sigma: float, name: str, voxe
     return MapCut(
         codes.to(torch.uint8).numpy(), part.voxel_size_angstrom, (z, y, x), lowest, highest, level, sigma, words + "."
     )
+
+
+def _n_atoms(model: AtomicModel) -> int:
+    """Atoms but hydrogen that the density of the model shows, with those that a trace leaves out."""
+    present = sum(element not in ("H", "D") for element in model.elements)
+    whole = _ATOMS_OF_AMINO_ACID * int((model.amino_acid >= 0).sum()) + _ATOMS_OF_NUCLEOTIDE * int(
+        (model.base >= 0).sum()
+    )
+    return max(present, whole)
 
 
 def near_only(part: DensityGrid, model: AtomicModel) -> torch.Tensor:

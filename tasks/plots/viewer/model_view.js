@@ -268,6 +268,8 @@
       if (i !== undefined) $("model-status").textContent = describe(i);
     }, () => {});
     control("save").href = URL.createObjectURL(new Blob([model], {type: "chemical/x-mmcif"}));
+    // a ribbon needs the planes of peptides, which a trace has not
+    if (2 * atoms.filter((a) => a.atom === "CA").length > atoms.length) control("style").value = "trace";
     followControls();
     showLegend();
     showModel();

@@ -47,6 +47,12 @@ def test_a_model_without_a_map_has_no_contour_to_choose():
     assert 'name="level"' not in html
 
 
+def test_without_scripts_the_pictures_are_seen_and_the_view_is_not():
+    html = view_html(ModelView(b"", "m.cif", RESIDUES, COLUMNS, None), "<img>")
+    assert html.startswith('<div id="model-view" hidden>')
+    assert '<details id="model-still" open><summary>Pictures of the model in its map</summary><img></details>' in html
+
+
 def test_the_viewer_is_the_one_that_was_pinned():
     folder = Path(model_view.__file__).with_name("viewer")
     sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())

@@ -13,7 +13,7 @@ import torch
 from tasks.formats.structure import parse_mmcif
 from tasks.plots.model_view import ResidueColumn
 from tasks.records.session import StageParams
-from tasks.report.model_columns import columns_of, regions_of, residue_places
+from tasks.report.model_columns import columns_of, is_followed, regions_of, residue_places
 from tasks.report.model_map import around_model, map_cut, sigma_of
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.commit import Record
@@ -177,3 +177,21 @@ def test_a_session_that_begins_with_a_map_has_no_sections_of_exposures(reported)
     assert re.findall(r'<section id="(\w+)"', html) == ["summary", "map", "model", "stages"]
     assert "A map at 3.00 Å with a model of 54 residues." in html
     assert "Not yet" not in html
+
+
+def test_steps_of_a_trace_are_told_from_its_gaps_and_ends():
+    model = two_helices()
+    n = len(SEQUENCES[0])
+    trace = model.take(torch.tensor([name == "CA" for name in model.names]))
+    gapped = trace.take_residues(torch.arange(trace.n_residues) != 5)
+    follows = is_followed(gapped, residue_places(gapped))
+    assert np.nonzero(~follows)[0].tolist() == [4, n - 2, gapped.n_residues - 1]
+
+
+def test_a_trace_is_shown_in_about_the_contour_of_the_whole_model(reported):
+    store, modelled, _ = reported
+    model = modelled.model
+    trace = model.take(torch.tensor([name == "CA" for name in model.names]))
+    part = around_model(density_grid(store, "imported"), model)
+    levels = [map_cut(part, shown, 1.0, "imported", 1.0).level for shown in (model, trace)]
+    assert levels[1] == pytest.approx(levels[0], rel=0.35)
