@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -131,13 +131,49 @@ def _is_free(placement: Placement, fixed: Sequence[Placement], targets: Sequence
 
 
 def _best_of_each_trace(placements: Sequence[Placement]) -> list[Placement]:
+    """The best placements of each trace; of two that share few residues, each without what fits the other better."""
     of_trace: dict[int, list[Placement]] = {}
     for p in sorted(placements, key=lambda p: -p.log_odds):
         own = of_trace.setdefault(p.trace, [])
-        is_much_worse = any(_overlap(o, p) and p.log_odds < o.log_odds - FURTHEST_FROM_BEST for o in own)
-        if not is_much_worse and len(own) < MOST_OF_A_TRACE:
+        if len(own) >= MOST_OF_A_TRACE:
+            continue
+        for k, other in enumerate(own):
+            parted = _parted(other, p)
+            if parted is not None and parted[1].log_odds > SPEAKS_FOR_ITSELF:
+                own[k], p = parted
+        if not any(_overlap(o, p) and p.log_odds < o.log_odds - FURTHEST_FROM_BEST for o in own):
             own.append(p)
     return [p for own in of_trace.values() for p in own]
+
+
+def _parted(first: Placement, second: Placement) -> tuple[Placement, Placement] | None:
+    """Two placements of a trace cut where they meet; None where one has less than half of its residues left.
+
+    Where a trace changes from one chain to another, both places run on by some types that fit by chance.
+    """
+    low, high = (first, second) if first.residue.double().mean() < second.residue.double().mean() else (second, first)
+    start, stop = int(high.residue.min()), int(low.residue.max()) + 1
+    if start >= stop:
+        return None
+    kept = [
+        float(low.pair_log_odds[low.residue < c].sum() + high.pair_log_odds[high.residue >= c].sum())
+        for c in range(start, stop + 1)
+    ]
+    cut = start + max(range(len(kept)), key=lambda k: kept[k])
+    parts = _with_pairs(low, low.residue < cut), _with_pairs(high, high.residue >= cut)
+    if any(len(part.residue) < 0.5 * len(whole.residue) for part, whole in zip(parts, (low, high))):
+        return None
+    return parts if low is first else (parts[1], parts[0])
+
+
+def _with_pairs(placement: Placement, kept: Tensor) -> Placement:
+    return replace(
+        placement,
+        residue=placement.residue[kept],
+        position=placement.position[kept],
+        pair_log_odds=placement.pair_log_odds[kept],
+        log_odds=placement.log_odds - float(placement.pair_log_odds[~kept].sum()),
+    )
 
 
 def _overlap(first: Placement, second: Placement) -> bool:
