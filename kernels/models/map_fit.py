@@ -18,6 +18,8 @@ from kernels.specimen.potential import PENG_COEFFICIENTS, Atoms, density_map
 
 _NEAREST_ELEMENT = {"NA": "MG", "K": "CA", "CO": "FE", "NI": "FE", "AS": "SE", "B": "C", "SI": "P", "AL": "MG"}
 """Elements without scattering factors here, as the one that is nearest in weight; all others count as zinc."""
+_MARGIN_ANGSTROM = 12.0
+"""Around a model, beyond which its density counts as nothing, so that a small model in a large map costs little."""
 _MASK_ANGSTROM = 3.0
 """Around every atom, for correlations inside of the molecule."""
 _SOFT_MASK_ANGSTROM = (5.0, 6.0)
@@ -41,19 +43,32 @@ def model_density(model: AtomicModel, grid: DensityGrid, resolution_angstrom: fl
     size = torch.tensor(grid.voxels.shape)
     heavy = torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool)
     kept = torch.nonzero(heavy & ((position > -1) & (position < size)).all(1) & (model.occupancy > 0)).squeeze(1)
-    elements = tuple(_known_element(model.elements[i]) for i in kept.tolist())
-    centred = (position[kept] - size // 2) * grid.voxel_size_angstrom
+    density = torch.zeros(grid.voxels.shape)
+    if len(kept) == 0:
+        return grid.with_voxels(density)
+    box = _box_around(position[kept], size, grid.voxel_size_angstrom)
+    shape = tuple(part.stop - part.start for part in box)
+    middle = torch.tensor([part.start + side // 2 for part, side in zip(box, shape)])
     atoms = Atoms(
-        centred.float(),
-        elements,
+        ((position[kept] - middle) * grid.voxel_size_angstrom).float(),
+        tuple(_known_element(model.elements[i]) for i in kept.tolist()),
         hydrogen_counts(model)[kept],
         model.b_factor_angstrom2[kept].float().clamp(min=0),
         model.occupancy[kept].float(),
     )
-    density = density_map(atoms, tuple(grid.voxels.shape), grid.voxel_size_angstrom)
+    inside = density_map(atoms, shape, grid.voxel_size_angstrom)
     if resolution_angstrom is not None:
-        density = fourier.low_passed(density, grid.voxel_size_angstrom, resolution_angstrom)
+        inside = fourier.low_passed(inside, grid.voxel_size_angstrom, resolution_angstrom)
+    density[box] = inside
     return grid.with_voxels(density)
+
+
+def _box_around(position: Tensor, size: Tensor, voxel_size_angstrom: float) -> tuple[slice, ...]:
+    """The part of a map beyond which the density of atoms at (atom, 3) voxels is nothing."""
+    margin = math.ceil(_MARGIN_ANGSTROM / voxel_size_angstrom)
+    low = (position.amin(0).floor().long() - margin).clamp(min=0)
+    high = (position.amax(0).ceil().long() + margin + 1).minimum(size)
+    return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist()))
 
 
 def _known_element(element: str) -> str:

@@ -93,6 +93,15 @@ def test_noise_takes_from_the_curve_what_its_strength_says(model, grid):
     assert mean_fsc(curve, grid, 2.5) < 0.9
 
 
+def test_a_large_map_holds_the_same_density_around_its_model(model, grid):
+    large = DensityGrid(torch.zeros(90, 80, 100), VOXEL, grid.origin_angstrom - torch.tensor([20.0, 19, 31]) * VOXEL)
+    found, expected = (model_density(model, which, 3.0).voxels for which in (large, grid))
+    inside = found[20:68, 19:63, 31:83]
+    assert (inside - expected).abs().max() < 0.02 * expected.max()
+    assert found.abs().sum() < 1.1 * inside.abs().sum()
+    assert model_density(model.take(torch.tensor([], dtype=torch.int64)), grid).voxels.abs().max() == 0
+
+
 def test_masks_reach_as_far_as_they_say(model, grid):
     inside = near_atoms(grid, model, 3.0)
     index = torch.cartesian_prod(*[torch.arange(n) for n in grid.voxels.shape])
