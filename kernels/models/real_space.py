@@ -21,6 +21,7 @@ from kernels.models.torsions import RAMACHANDRAN_STEP_DEG, ramachandran_surprise
 _STEPS_PER_LIST = 30
 _MARGIN_ANGSTROM = 10.0
 _NEAR_ANGSTROM = 2.0
+_LEAST_SINE = 0.3
 _ROOM_SIGMA = 0.2
 _LIST_REACH_ANGSTROM = 1.5
 """Pairs this much further apart than they need room are listed, since atoms move between lists."""
@@ -193,13 +194,25 @@ class _Field:
         if weights.ramachandran and len(r.backbone):
             before, nitrogen, alpha, carbon, after = place[r.backbone].flip(-1).unbind(1)
             phi, psi = dihedral_rad(before, nitrogen, alpha, carbon), dihedral_rad(nitrogen, alpha, carbon, after)
-            energy["ramachandran"] = weights.ramachandran * _smooth(self._surprise, r.ramachandran, phi, psi).sum()
+            surprise = _smooth(self._surprise, r.ramachandran, phi, psi)
+            is_told = (
+                _is_bent(before, nitrogen, alpha) & _is_bent(nitrogen, alpha, carbon) & _is_bent(alpha, carbon, after)
+            )
+            energy["ramachandran"] = weights.ramachandran * surprise[is_told].sum()
         if weights.staggered and len(r.staggered):
             chi = dihedral_rad(*place[r.staggered].flip(-1).unbind(1))
-            energy["staggered"] = weights.staggered * (1 + torch.cos(3 * chi)).sum()
+            a, b, c, d = place[r.staggered].unbind(1)
+            is_told = _is_bent(a, b, c) & _is_bent(b, c, d)
+            energy["staggered"] = weights.staggered * (1 + torch.cos(3 * chi[is_told])).sum()
         if weights.tether:
             energy["tether"] = weights.tether * (place - self._start).square().sum()
         return energy
+
+
+def _is_bent(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """(...) whether three atoms make a corner about which a torsion is told; its slope has no end where they do not."""
+    sine = torch.linalg.cross(b - a, c - b).norm(dim=-1) / ((b - a).norm(dim=-1) * (c - b).norm(dim=-1)).clamp(min=1e-9)
+    return sine.detach() > _LEAST_SINE
 
 
 def _riding(model: AtomicModel) -> list[int]:

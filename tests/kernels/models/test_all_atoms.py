@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels.models.all_atoms import built_rounds, linked_by_trace
+from kernels.models.all_atoms import built_rounds, judged, linked_by_trace, repaired
 from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.torsions import side_chain_torsions
 from tests.truth.cage_model import cage_subunit, trace_of
@@ -51,3 +51,37 @@ def test_a_trace_of_something_else_is_refused():
         built_rounds(odd, maps.sharpened, 4.0)
     with pytest.raises(ValueError, match="outside of the map"):
         built_rounds(trace.at(trace.coordinates_angstrom + 500), maps.sharpened, 4.0)
+
+
+def test_fragments_of_one_and_two_residues_are_built_too():
+    maps = simulated_maps(cage_subunit(12), 3.5, padding_angstrom=6)
+    kept = torch.zeros(12, dtype=torch.bool)
+    kept[[0, 4, 5, 9, 10, 11]] = True
+    trace = trace_of(maps.model, 0.3).take_residues(kept)
+    built = built_rounds(trace, maps.sharpened, 3.5, n_rounds=1)[0]
+    truth = maps.model.take_residues(kept)
+    assert built.model.names == truth.names
+    assert torch.isfinite(built.model.coordinates_angstrom).all()
+    linked = linked_by_trace(trace)
+    assert linked.tolist() == [False, True, False, True, True, False]
+    again = repaired(built.model, maps.sharpened, 3.5, linked)
+    assert again.model.names == truth.names
+    assert again.surprise < built.surprise + 5
+
+
+def test_a_flipped_peptide_and_a_wrong_rotamer_are_repaired():
+    maps = simulated_maps(cage_subunit(40), 3.0, padding_angstrom=8)
+    truth = maps.model
+    linked = linked_by_trace(truth)
+    place = truth.coordinates_angstrom.clone()
+    alpha, oxygen, carbon = (truth.atom(name)[20, 0] for name in ("CA", "O", "C"))
+    after = truth.atom("CA")[21, 0]
+    axis = place[after] - place[alpha]
+    turned = torch.stack([oxygen, carbon, truth.atom("N")[21, 0]])
+    along = ((place[turned] - place[alpha]) @ axis / axis.dot(axis))[:, None] * axis
+    place[turned] = 2 * (place[alpha] + along) - place[turned]  # half a turn about the line between the Cα
+    wrong = truth.at(place)
+    assert (wrong.positions("O") - truth.positions("O")).norm(dim=-1).max() > 3
+    found = repaired(wrong, maps.sharpened, 3.0, linked)
+    assert (found.model.positions("O") - truth.positions("O"))[:-1].norm(dim=-1).max() < 1.2
+    assert found.surprise < judged(wrong, maps.sharpened, 3.0, linked).surprise - 20
