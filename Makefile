@@ -3,11 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+DATA ?= ../shared/data
+TRAINING ?= build/training
+# of the maps that networks are tested with: their relatives are not trained on
+TEST_MODELS := EMD-20026_apoferritin_1.75A/3ajo_fitted_refined.pdb EMD-6272_VP6_2.6A/6272.pdb \
+  EMD-30342_integrin_3.9A/390_7cec.cif EMD-5168_actin_6.6A/1J6Z.pdb VP6_3.8A_docking/vp6.pdb
 
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-sites torture bench lint types format setup clean lock viewer
+.PHONY: demo test test-sites torture bench train lint types format setup clean lock viewer
 
 setup: $(VENV)/.installed
 
@@ -34,6 +39,11 @@ torture: setup  ## files written badly, services that die: what was lost, what d
 
 bench: setup  ## accuracy and cost of every stage, and how the machinery keeps up; printed and written to bench/
 	$(BIN)/python -m tests.benchmarks.session
+
+train: setup  ## train the network that finds residues in maps; goes on where it stopped; DATA holds the structures
+	$(BIN)/vitriflow train $(TRAINING) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(foreach set,structures_bm5 complexes_posebusters structures_rna,--structures $(DATA)/$(set)) \
+	  $(foreach model,$(TEST_MODELS),--exclude $(DATA)/maps/$(model))
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -23,6 +23,7 @@ _PLACES = {
     "export": "results",
     "model": "building",
     "validate": "models",
+    "train": "training",
     "sweep": "retention",
     "restore": "retention",
 }

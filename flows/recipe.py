@@ -80,8 +80,12 @@ def read_recipe(path: str | Path, changes: dict[str, str] | None = None) -> Reci
     changes
         ``{"refine_map.max_iterations": "15"}``; values are read as YAML.
     """
-    values = {name: yaml.safe_load(text) for name, text in (changes or {}).items()}
-    return _recipe(recipe_content(path), values, f"recipe {path}")
+    return _recipe(recipe_content(path), parsed_values(changes or {}), f"recipe {path}")
+
+
+def parsed_values(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Values as YAML reads them."""
+    return {name: yaml.safe_load(text) for name, text in texts.items()}
 
 
 def changed_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

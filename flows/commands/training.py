@@ -1,0 +1,42 @@
+"""Train a network of the project."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.commands.console import changes_of, console, readable_errors
+from flows.recipe import parsed_values
+from flows.train_network import train_network
+from tasks.train_residue_detector import TrainResidueDetectorParams
+
+
+def train(
+    folder: Annotated[Path, typer.Argument(help="Gets checkpoints, weights and the record of the training.")],
+    structures: Annotated[list[Path], typer.Option(help="Folder of PDB or mmCIF files to train on; may be repeated.")],
+    exclude: Annotated[
+        list[Path] | None, typer.Option(help="Structure whose relatives are not to be trained on; may be repeated.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="One parameter of the training, e.g. n_steps=40000.")
+    ] = None,
+) -> None:
+    """Train the network that finds residues in maps, on maps simulated from structures; goes on where it stopped."""
+    with readable_errors():
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        params = TrainResidueDetectorParams(
+            structures=[str(path) for path in structures],
+            excluded=[str(path) for path in exclude or []],
+            longest_seconds=seconds,
+            **parsed_values(changes_of(change)),
+        )
+        scores = train_network(str(folder), params)
+        table = Table("resolution", *sorted({name for found in scores.values() for name in found}))
+        for resolution, found in scores.items():
+            table.add_row(resolution, *(f"{found.get(name.header, 0):g}" for name in table.columns[1:]))
+        console.print(table)
