@@ -25,6 +25,7 @@ from tasks.stores.products.model_store import mmcif_bytes, read_model
 from tasks.stores.products.validation_store import read_validation
 
 _SHOWN_REGIONS = 60
+_BUILDERS = ("build_model",)
 
 
 def model_section(contents: Contents) -> str:
@@ -36,7 +37,7 @@ def model_section(contents: Contents) -> str:
     model = read_model(contents.store, name)
     validation = _validation(contents, name, record)
     map_name = _map_of(contents, record)
-    columns = columns_of(model, record, validation, _local_resolution(contents, map_name))
+    columns = columns_of(model, _built(contents, model, record), validation, _local_resolution(contents, map_name))
     part, cut, reason = _density(contents, map_name, model)
     view = ModelView(
         mmcif_bytes(contents.store, name), f"{contents.store.session.name}-{name}.cif", model.residues, columns, cut
@@ -66,9 +67,20 @@ def _validation(contents: Contents, name: str, record: Record) -> ModelValidatio
     return read_validation(contents.store, name) if validation_record(contents, name, record) else None
 
 
+def _built(contents: Contents, model: AtomicModel, record: Record) -> AtomicModel | None:
+    """The model, or the one that it was made from, as far as one of them has 100 times its confidence as B-factors."""
+    if record.stage in _BUILDERS:
+        return model
+    for address, fingerprint in record.inputs.items():
+        source = contents.record(address) if address.startswith("models/") else None
+        if source is not None and source.stage in _BUILDERS and source.fingerprint == fingerprint:
+            return read_model(contents.store, address.removeprefix("models/"))
+    return None
+
+
 def _map_of(contents: Contents, record: Record) -> str | None:
     """The map that the model was made from, or else the best one there is."""
-    read = [name for name in MAP_NAMES if f"maps/{name}" in record.inputs]
+    read = [name for name in (record.params.get("map"), *MAP_NAMES) if f"maps/{name}" in record.inputs]
     return next((n for n in (*read, *MAP_NAMES) if contents.record(f"maps/{n}") is not None), None)
 
 

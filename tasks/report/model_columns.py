@@ -11,13 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, Residue
 from tasks.plots.model_view import ResidueClass, ResidueColumn
 from tasks.records.model import ModelValidation
-from tasks.stores.commit import Record
 
-_BUILDERS = ("build_model",)
-"""Stages whose models have 100 times their confidence in the column of B-factors."""
 _DOUBTFUL = 0.5
 _NEXT_ALPHA_ANGSTROM, _NEXT_SUGAR_ANGSTROM = 4.5, 8.0
 """Longest step along a chain that is drawn; well built ones have 3.8 and 5.5 to 6.5 Å."""
@@ -66,30 +63,42 @@ def is_followed(model: AtomicModel, places: NDArray) -> NDArray:
 
 
 def columns_of(
-    model: AtomicModel, record: Record, validation: ModelValidation | None, local_resolution: DensityGrid | None
+    model: AtomicModel,
+    built: AtomicModel | None,
+    validation: ModelValidation | None,
+    local_resolution: DensityGrid | None,
 ) -> list[ResidueColumn]:
     """The columns that there are, what tells most first.
 
     Parameters
     ----------
+    built
+        The model itself, or the one that it was refined from, with 100 times its confidence in place of B-factors.
     local_resolution
         Of the map; that of the validation comes before it.
     """
     columns = _validated(model, validation) if validation else []
-    values = _mean_of_residues(model, model.b_factor_angstrom2)
-    if record.stage in _BUILDERS:
-        columns.append(ResidueColumn("confidence", "confidence", values / 100, is_share=True))
+    if built is not None:
+        sure = dict(zip(map(_key, built.residues), _mean_of_residues(built, built.b_factor_angstrom2) / 100))
+        confidence = np.array([sure.get(_key(residue), np.nan) for residue in model.residues])
+        label = "confidence" if built is model else "confidence when built"
+        columns.append(ResidueColumn("confidence", label, confidence, is_share=True))
     if local_resolution is not None and not any(c.identifier == "local_resolution" for c in columns):
         found = local_resolution.values_at(torch.from_numpy(residue_places(model))).double().numpy()
         columns += _by_spread("local_resolution", "local resolution", np.where(found > 0, found, np.nan), "Å", 2)
-    if record.stage not in _BUILDERS:
-        columns += _by_spread("b_factor", "B-factor", values, "Å²", 0)
+    if built is not model:
+        b_factors = _mean_of_residues(model, model.b_factor_angstrom2)
+        columns += _by_spread("b_factor", "B-factor", b_factors, "Å²", 0)
     return columns
+
+
+def _key(residue: Residue) -> tuple[str, int, str]:
+    return residue.chain, residue.number, residue.insertion_code
 
 
 def _validated(model: AtomicModel, validation: ModelValidation) -> list[ResidueColumn]:
     rows = {(row.chain, row.number, row.insertion_code): row for row in validation.residues}
-    found = [rows.get((r.chain, r.number, r.insertion_code)) for r in model.residues]
+    found = [rows.get(_key(residue)) for residue in model.residues]
 
     def figures(name: str) -> NDArray:
         values = [getattr(row, name) if row is not None else None for row in found]

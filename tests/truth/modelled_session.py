@@ -98,7 +98,9 @@ def validation_of(modelled: Modelled) -> ModelValidation:
 def refine_and_validate(store: SessionStore, modelled: Modelled) -> ModelValidation:
     """``models/refined`` in three rounds, of which the second was taken, and ``validations/refined``."""
     refined = replace(modelled.model, b_factor_angstrom2=40 + 0.1 * torch.arange(len(modelled.model)).float())
-    with store.product("models/refined").write("refine_model", 1, StageParams(), {"maps/imported": "x"}) as attempt:
+    built = store.product("models/built_2").record()
+    sources = {"maps/imported": "x", "models/built_2": built.fingerprint if built else ""}
+    with store.product("models/refined").write("refine_model", 1, StageParams(), sources) as attempt:
         write_model(attempt, refined, "refined")
         attempt.details["rounds"] = [
             {"name": "built_1", "surprise": 900.0, "clashscore": 21.0},

@@ -16,7 +16,6 @@ from tasks.records.session import StageParams
 from tasks.report.model_columns import columns_of, is_followed, regions_of, residue_places
 from tasks.report.model_map import around_model, map_cut, sigma_of
 from tasks.report_session import ReportSessionParams, report_session
-from tasks.stores.commit import Record
 from tasks.stores.products.map_store import density_grid
 from tasks.stores.products.model_store import write_model
 from tasks.stores.session_store import SessionStore
@@ -135,8 +134,7 @@ def test_regions_of_low_confidence_end_with_their_chain():
 def test_what_a_validation_says_of_a_residue_is_shown_with_it():
     modelled = Modelled(two_helices(), torch.linspace(0.1, 0.9, len("".join(SEQUENCES))))
     validation = validation_of(modelled)
-    record = Record(state="done", stage="refine_model", stage_version=1, fingerprint="x")
-    found = {c.identifier: c for c in columns_of(modelled.model, record, validation, None)}
+    found = {c.identifier: c for c in columns_of(modelled.model, None, validation, None)}
     assert list(found) == [
         "probability", "q_score", "q_expected", "correlation", "verdict", "ramachandran", "local_resolution",
     ]  # fmt: skip
@@ -156,7 +154,9 @@ def test_the_validation_of_a_refined_model_is_in_the_report(tmp_path):
     assert "A/ASP10 to GLN15</a> · rebuild: density fits another sequence · 6 residues" in html
     assert "A map at 3.00 Å with a model of 54 residues, verdict: rebuild." in html
     columns = {column["id"] for column in data_of(html)["colours"]}
-    assert {"probability", "verdict", "b_factor"} <= columns and "confidence" not in columns
+    assert {"probability", "verdict", "b_factor", "confidence"} <= columns
+    confidence = next(column for column in data_of(html)["colours"] if column["id"] == "confidence")
+    np.testing.assert_allclose(confidence["values"], modelled.confidence, atol=1e-3)  # that of the model it comes from
     assert "Rounds of refined, of which refined was taken" in html
     rounds = html[html.index("Rounds of refined") :]
     assert re.findall(r"<tr><td>(\w+)</td>", rounds)[:3] == ["built_1", "refined", "repaired_1"]
