@@ -42,8 +42,7 @@ def model_section(contents: Contents) -> str:
     view = ModelView(
         mmcif_bytes(contents.store, name), f"{contents.store.session.name}-{name}.cif", model.residues, columns, cut
     )
-    contents.scripts = view_scripts()
-    return page.section(
+    section = page.section(
         "model",
         "Model",
         page.paragraph(_facts(model, name, record), "meta"),
@@ -55,6 +54,8 @@ def model_section(contents: Contents) -> str:
         rounds_of(name, record),
         history(models),
     )
+    contents.scripts = view_scripts()  # last: a section that fails has nothing for them to show
+    return section
 
 
 def _facts(model: AtomicModel, name: str, record: Record) -> str:
