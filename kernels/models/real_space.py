@@ -39,9 +39,7 @@ class DensityTarget:
         return sampled(self.coefficients, self.grid.to_voxels(coordinates_angstrom))
 
 
-def density_target(
-    grid: DensityGrid, around_angstrom: Tensor, blur_angstrom2: float = 0.0, margin_angstrom: float = _MARGIN_ANGSTROM
-) -> DensityTarget:
+def density_target(grid: DensityGrid, around_angstrom: Tensor, blur_angstrom2: float = 0.0) -> DensityTarget:
     """The part of a map around some places, blurred, on a scale of its own.
 
     Parameters
@@ -52,7 +50,7 @@ def density_target(
         B-factor that the map is multiplied with; it widens the reach of gradients.
     """
     points = grid.to_voxels(around_angstrom)
-    margin = margin_angstrom / grid.voxel_size_angstrom
+    margin = _MARGIN_ANGSTROM / grid.voxel_size_angstrom
     low = (points.amin(0) - margin).floor().long().clamp(min=0)
     high = torch.minimum((points.amax(0) + margin).ceil().long() + 1, torch.tensor(grid.voxels.shape))
     if (high - low < 4).any():
@@ -88,8 +86,6 @@ class Weights:
     ramachandran: float = 1.0
     room: float = 2.0
     staggered: float = 1.0
-    tether: float = 0.0
-    """For each atom, over squared Å from where it began."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +102,6 @@ def refined_in_real_space(
     weights: Weights = Weights(),
     n_steps: int = 60,
     is_linked: Tensor | None = None,
-    held: Tensor | None = None,
 ) -> Refinement:
     """Minimise the map's and the restraints' surprise, that of Ramachandran, and crowding, by L-BFGS.
 
@@ -116,17 +111,14 @@ def refined_in_real_space(
         In rounds of 30, between which the list of near atoms is made anew.
     is_linked
         (residue,) as in `restraints.protein_restraints`.
-    held
-        (atom,) those that do not move.
     """
     restraints = protein_restraints(model, is_linked)
     field = _Field(model, restraints, likelihood, weights)
-    moving = torch.ones(len(model), dtype=torch.bool) if held is None else ~held
     place = model.coordinates_angstrom
     energy: dict[str, float] = {}
     for _ in range(max(1, math.ceil(n_steps / _STEPS_PER_LIST))):
         field.list_neighbours(place)
-        place, energy = _descended(field, place, moving)
+        place, energy = _descended(field, place)
     return Refinement(model.at(place), energy)
 
 
@@ -139,21 +131,21 @@ def energies(
     return {name: float(value) for name, value in field(model.coordinates_angstrom).items()}
 
 
-def _descended(field: _Field, start: Tensor, moving: Tensor) -> tuple[Tensor, dict[str, float]]:
+def _descended(field: _Field, start: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Coordinates (atom, 3) after a round of L-BFGS, and the energies that it ended with."""
-    free = start[moving].clone().requires_grad_()
+    free = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [free], max_iter=_STEPS_PER_LIST, history_size=12, line_search_fn="strong_wolfe", tolerance_change=1e-9
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        total = torch.stack(list(field(start.index_put((moving,), free)).values())).sum()
+        total = torch.stack(list(field(free).values())).sum()
         total.backward()
         return total
 
     optimizer.step(closure)
-    place = start.index_put((moving,), free.detach())
+    place = free.detach()
     return place, {name: float(value) for name, value in field(place).items()}
 
 
@@ -165,8 +157,7 @@ class _Field:
         self._bound = near_in_bonds(restraints.bonds, len(model))
         self._kind = room_kind(model.elements, _riding(model))
         self._surprise = ramachandran_surprise()
-        self._start = model.coordinates_angstrom
-        self._pairs = likelihood.pairs(self._start)
+        self._pairs = likelihood.pairs(model.coordinates_angstrom)
         self._i = self._j = torch.zeros(0, dtype=torch.int64)
         self._room = torch.zeros(0, dtype=torch.float64)
 
@@ -204,8 +195,6 @@ class _Field:
             a, b, c, d = place[r.staggered].unbind(1)
             is_told = _is_bent(a, b, c) & _is_bent(b, c, d)
             energy["staggered"] = weights.staggered * (1 + torch.cos(3 * chi[is_told])).sum()
-        if weights.tether:
-            energy["tether"] = weights.tether * (place - self._start).square().sum()
         return energy
 
 

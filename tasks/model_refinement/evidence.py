@@ -47,11 +47,6 @@ class Evidence:
     def is_halved(self) -> bool:
         return len(self.maps) == 2
 
-    @property
-    def mean(self) -> DensityGrid:
-        voxels = torch.stack([grid.voxels.float() for grid in self.maps]).mean(0)
-        return self.maps[0].with_voxels(voxels)
-
     def at_zero(self) -> tuple[DensityGrid, ...]:
         """The same maps with their first voxel at zero: some programs read no origin."""
         return tuple(replace(grid, origin_angstrom=torch.zeros(3, dtype=torch.float64)) for grid in self.maps)
