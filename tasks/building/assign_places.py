@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,6 +18,8 @@ from tasks.building.placements import PLACE_ERROR_ANGSTROM, Placement
 from tasks.building.sequences import Target
 from tasks.building.trace_chains import Trace
 
+_log = logging.getLogger(__name__)
+
 SPEAKS_FOR_ITSELF = 2.0
 """Log-odds of a placement that needs no neighbours."""
 LOWEST_LOG_ODDS = -6.0
@@ -27,6 +30,8 @@ MOST_TRIMMED = 20
 """Pairs at an end of a piece that may be left out, so that it can follow another."""
 LOWEST_JOIN = -1.0
 """Log-odds of the join of a placement that needs its neighbours."""
+MOST_JOINS = 5
+"""Considered before, and after, each placement that needs its neighbours: the likeliest."""
 COST_OF_TRIM = 1.0
 """Log-odds against it, besides what the pairs bring."""
 COST_OF_CHAIN = 2.0
@@ -75,7 +80,11 @@ def chains_of_places(
     rest = [p for p in placements if LOWEST_LOG_ODDS < p.log_odds <= SPEAKS_FOR_ITSELF and _is_free(p, fixed, targets)]
     everything = [*fixed, *_best_of_each_trace(rest)]
     joins = _around(chains, possible_joins(everything, traces), everything)
-    return _chosen(everything, joins, targets)
+    try:
+        return _chosen(everything, joins, targets)
+    except TimeoutError as error:
+        _log.warning("traces without a sure place stay without one: %s", error)
+        return chains
 
 
 def _chosen(placements: Sequence[Placement], joins: Joins, targets: Sequence[Target]) -> list[list[Piece]]:
@@ -116,7 +125,17 @@ def _around(chains: Sequence[Sequence[Piece]], joins: Joins, placements: Sequenc
     np.maximum.at(gain_out, joins.first, joins.log_odds)
     hopeful = own + gain_in + gain_out > 0
     kept = np.where(first_fixed & second_fixed, is_step, hopeful[joins.first] & hopeful[joins.second])
+    kept &= is_step | _among_best(joins, joins.first, kept) | _among_best(joins, joins.second, kept)
     return Joins(*(getattr(joins, f.name)[kept] for f in fields(Joins)))
+
+
+def _among_best(joins: Joins, end: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """(join,) whether it is one of the best that are kept of its placement at one end."""
+    order = np.lexsort((-joins.log_odds, ~kept, end))
+    first_of_end = np.searchsorted(end[order], end[order])
+    best = np.zeros(len(end), dtype=bool)
+    best[order] = np.arange(len(end)) - first_of_end < MOST_JOINS
+    return best & kept
 
 
 def _is_free(placement: Placement, fixed: Sequence[Placement], targets: Sequence[Target]) -> bool:

@@ -56,8 +56,8 @@ def best_paths(
 
     Raises
     ------
-    RuntimeError
-        Where no solution is found.
+    TimeoutError
+        Where no solution is found in time.
     """
     n, m = len(node_score), len(source)
     if n == 0:
@@ -84,7 +84,9 @@ def best_paths(
             options={"mip_rel_gap": GAP, "time_limit": TIME_LIMIT_S},
         )
         if result.x is None:
-            raise RuntimeError(f"{n} candidates with {m} links: no set of paths found ({result.message})")
+            raise TimeoutError(
+                f"{n} candidates with {m} links: no set of paths found in {TIME_LIMIT_S:g} s ({result.message})"
+            )
         chosen = result.x[:m] > 0.5
         rings = _rings(source[chosen], target[chosen], np.flatnonzero(chosen))
         if not rings:
