@@ -66,4 +66,4 @@ def _validate(store: SessionStore, item: str, params: ValidateModelParams, attem
     write_validation(attempt, found)
 
 
-_validation = Stage("validate_model", 1, "CPU", _validate, _inputs, _address)
+_validation = Stage("validate_model", 2, "CPU", _validate, _inputs, _address)
