@@ -11,7 +11,7 @@ from pydantic import Field
 
 from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.networks.detection import detect
-from tasks.building.chains import chains_of
+from tasks.building.build_chains import build_chains
 from tasks.building.detector import detector
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
@@ -61,27 +61,23 @@ def _address(_item: str) -> str:
 def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: Attempt) -> None:
     grid = density_grid(store, params.map)
     found = detect(detector(params.weights), grid, params.n_turns)
-    candidates = found.protein.surest(params.least_confidence)
-    if not len(candidates):
-        raise SkipItem(
-            f"maps/{params.map}: the network finds no residue of a protein; is it a sharpened map, of the right hand,"
-            f" and is its voxel size of {grid.voxel_size_angstrom:.3f} Å right?"
-        )
+    candidates = found.protein.surest(params.least_confidence).on_cpu()
     coefficients = spline_coefficients(grid.voxels.float())
-    chains = chains_of(
-        candidates, lambda places: sampled(coefficients, grid.to_voxels(places)), params.sequences, params.copies
-    )
-    if not chains.model.n_residues:
-        raise SkipItem(
-            f"maps/{params.map}: {len(candidates)} candidates for residues, and no stretch of chain through them"
+    try:
+        built = build_chains(
+            candidates,
+            params.sequences,
+            params.copies,
+            lambda places: sampled(coefficients, grid.to_voxels(places)),
         )
-    model = chains.model
-    write_model(attempt, model.with_b_factors(100 * chains.confidence[model.residue]), "built")
+    except ValueError as error:
+        raise SkipItem(f"maps/{params.map}: {error}") from error
+    write_model(attempt, built.model, "built")
+    attempt.details["chains"] = [str(chain) for chain in built.chains]
     attempt.figures.update(
         n_candidates=len(candidates),
-        n_traces=chains.n_traces,
-        n_in_register=int((chains.register_probability > _IN_REGISTER).sum()),
-        mean_confidence=round(float(chains.confidence.mean()), 3),
+        n_in_register=int((built.register_probability > _IN_REGISTER).sum()),
+        mean_confidence=round(float(built.confidence.mean()), 3),
     )
 
 

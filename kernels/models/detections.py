@@ -34,6 +34,10 @@ class ProteinDetections:
         kept = self.confidence >= least_confidence
         return ProteinDetections(*(getattr(self, field.name)[kept] for field in fields(self)))
 
+    def on_cpu(self) -> ProteinDetections:
+        """The same in single precision on the CPU."""
+        return ProteinDetections(*(getattr(self, field.name).float().cpu() for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class NucleotideDetections:
