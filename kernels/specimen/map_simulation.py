@@ -20,6 +20,8 @@ from kernels.specimen.potential import deposit, scattering_factor, spline_respon
 
 _B_LEVELS_ANGSTROM2 = (0.0, 12.0, 30.0, 55.0, 90.0, 140.0, 210.0, 320.0, 500.0)
 _SHARE_OF_B_IN_GOOD = 0.35
+_SHARE_OF_NOISE = 0.03
+_FAR_ANGSTROM = 1e4
 _PAD_ANGSTROM = 8
 """Around the patch: atoms outside of it reach in, and the transform is periodic."""
 
@@ -93,6 +95,8 @@ def simulate_patch(molecule: Molecule, size: int, draw: Draw, share_of_good: flo
     noise = torch.fft.rfftn(draw.normal(*shape).to(device)) / math.sqrt(math.prod(shape))
     noise = noise * (power * noise_to_signal).sqrt()
     noise = _local(noise, shape, positions, draw)
+    if draw.happens(_SHARE_OF_NOISE):  # a map in which there is nothing to be found, masked as if there were
+        signal, turned = torch.zeros_like(signal), _far_away(turned)
     filtered = (signal + noise) * _filter(frequency, halves_agree, resolution, draw)
     density = torch.fft.irfftn(filtered, s=shape, dim=(0, 1, 2))
     density, mask = _masked(density, turned, atoms, positions, shape, draw)
@@ -120,6 +124,12 @@ def _turned(molecule: Molecule, size: int, draw: Draw) -> Molecule:
         name: place(getattr(molecule, name)) for name in ("atom_angstrom", "backbone_angstrom", "nucleotide_angstrom")
     }
     return Molecule(**{**molecule.__dict__, **changed})
+
+
+def _far_away(molecule: Molecule) -> Molecule:
+    """Out of any patch."""
+    names = ("atom_angstrom", "backbone_angstrom", "nucleotide_angstrom")
+    return Molecule(**{**molecule.__dict__, **{name: getattr(molecule, name) + _FAR_ANGSTROM for name in names}})
 
 
 def _resolution(draw: Draw) -> float:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kernels.networks.detection_targets import targets_of
 from kernels.specimen.map_simulation import Draw, simulate_patch
 from kernels.specimen.molecule import NUCLEIC, OTHER, PROTEIN, molecule_of
 from tests.truth.peptides import helix
@@ -58,3 +59,13 @@ def test_a_molecule_knows_its_residues(molecule):
     assert molecule.previous_residue.tolist() == [-1, *range(39)]
     assert int(molecule.is_carboxylate.sum()) == 2 * 2 * 2  # two oxygens of two acids in two repeats
     assert int(molecule.reach.max()) == 6  # the tip of tryptophan
+
+
+def test_some_maps_hold_nothing(molecule):
+    patches = [patch_of(molecule, seed) for seed in range(120)]
+    empty = [p for p in patches if p.molecule.atom_angstrom.amin() > 1000]
+    assert 1 <= len(empty) <= 12
+    for patch in empty:
+        target = targets_of(patch)
+        assert patch.density.std() > 0
+        assert target.is_judged.any() and not target.has_alpha.any() and not target.content.any()
