@@ -38,7 +38,7 @@ def model(
     resolution: Annotated[float | None, typer.Option(help="Å, where nobody else tells it.")] = None,
     voxel_size: Annotated[float | None, typer.Option(help="Å, in place of what the map says.")] = None,
     monomers: Annotated[
-        Path | None, typer.Option(help="Monomer library of CCP4's kind; else CLIBD_MON, CCP4, or Debian's.")
+        Path | None, typer.Option(help="Monomer library; else that of CLIBD_MON, CCP4 or Coot.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the model, mmCIF, and the maps.")] = None,
 ) -> None:
