@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled, spline_coefficients
+from kernels.models.atomic_model import AtomicModel
 from kernels.networks.detection import detect
 from tasks.building.build_chains import build_chains
 from tasks.building.detector import detector
@@ -25,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _PRODUCT = "models/built"
 _IN_REGISTER = 0.5
+_MARGIN_ANGSTROM = 2.0
 
 
 class BuildModelParams(StageParams):
@@ -72,13 +76,26 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
         )
     except ValueError as error:
         raise SkipItem(f"maps/{params.map}: {error}") from error
-    write_model(attempt, built.model, "built")
+    is_inside = _is_inside(built.model, grid)
+    write_model(attempt, built.model.take_residues(is_inside), "built")
     attempt.details["chains"] = [str(chain) for chain in built.chains]
     attempt.figures.update(
         n_candidates=len(candidates),
+        n_cut_off=int((~is_inside).sum()),
         n_in_register=int((built.register_probability > _IN_REGISTER).sum()),
         mean_confidence=round(float(built.confidence.mean()), 3),
     )
+
+
+def _is_inside(model: AtomicModel, grid: DensityGrid) -> torch.Tensor:
+    """(residue,) whether it stands well inside of the map: a cut-out ends in the middle of chains."""
+    place = grid.to_voxels(model.coordinates_angstrom)
+    margin = _MARGIN_ANGSTROM / grid.voxel_size_angstrom
+    last = torch.tensor(grid.voxels.shape) - 1
+    is_out = ((place < margin) | (place > last - margin)).any(-1)
+    inside = torch.ones(model.n_residues, dtype=torch.bool)
+    inside[model.residue[is_out]] = False
+    return inside
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams) -> Need:
@@ -96,4 +113,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams)
     )
 
 
-_building = Stage("build_model", 1, "GPU", _build, _inputs, _address, _needs)
+_building = Stage("build_model", 2, "GPU", _build, _inputs, _address, _needs)
