@@ -126,10 +126,6 @@ class AtomicModel:
         """The same model with its atoms elsewhere."""
         return replace(self, coordinates_angstrom=coordinates_angstrom)
 
-    def with_b_factors(self, b_factor_angstrom2: Tensor) -> AtomicModel:
-        """The same model with other B-factors (atom,)."""
-        return replace(self, b_factor_angstrom2=b_factor_angstrom2)
-
 
 def joined(models: Sequence[AtomicModel]) -> AtomicModel:
     """Several models as one, in their order; the names of chains are left as they are."""

@@ -18,6 +18,7 @@ from kernels.networks.residue_detector import (
     CellPredictions,
     ResidueDetector,
     cell_centres,
+    density_unit,
     normalised,
     split,
 )
@@ -64,7 +65,7 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
     device = next(network.parameters()).device
     density, spacing = resampled(grid.voxels.to(device).float(), grid.voxel_size_angstrom)
     shape = tuple(density.shape)
-    unit = _unit(density)
+    unit = density_unit(density)
     n_cells = tuple(-(-n // CELL_VOXELS) for n in shape)
     found: list[tuple[Tensor, Tensor]] = []
     content = torch.zeros(*n_cells, 3, device=device)
@@ -127,15 +128,10 @@ def _edge_mean(density: Tensor) -> Tensor:
     return torch.stack(faces).mean()
 
 
-def _unit(density: Tensor) -> Tensor:
-    positive = density.clamp(min=0)
-    return positive.pow(3).sum() / positive.square().sum().clamp(min=1e-20)
-
-
 def _scaled(cubes: Tensor, unit: Tensor) -> Tensor:
     """As `normalised`, but for cubes that hold nothing of the map's strength."""
-    own = torch.stack([_unit(cube) for cube in cubes])
-    return normalised(cubes) * (own / own.maximum(_LEAST_UNIT * unit))[:, None, None, None]
+    own = density_unit(cubes)
+    return normalised(cubes) * (own / own.maximum(_LEAST_UNIT * unit))
 
 
 def answers(network: ResidueDetector, cubes: Tensor, n_turns: int) -> Tensor:

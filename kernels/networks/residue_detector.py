@@ -122,14 +122,15 @@ def split(channels: Tensor) -> CellPredictions:
 
 
 def normalised(density: Tensor) -> Tensor:
-    """Density (..., z, y, x) in units of its own strong part, so that neither scale nor empty solvent matter.
+    """Density (..., z, y, x) in units of its own strong part, so that neither scale nor empty solvent matter."""
+    return (density / density_unit(density).clamp(min=1e-12)).clamp(-4, 4)
 
-    The unit is the mean of the positive density, weighted by its square.
-    """
+
+def density_unit(density: Tensor) -> Tensor:
+    """(..., 1, 1, 1) mean of the positive density (..., z, y, x), weighted by its square."""
     positive = density.clamp(min=0)
     squared = positive**2
-    unit = (positive * squared).sum((-3, -2, -1), keepdim=True) / squared.sum((-3, -2, -1), keepdim=True).clamp(1e-20)
-    return (density / unit.clamp(min=1e-12)).clamp(-4, 4)
+    return (positive * squared).sum((-3, -2, -1), keepdim=True) / squared.sum((-3, -2, -1), keepdim=True).clamp(1e-20)
 
 
 class _Residual(nn.Module):
