@@ -12,7 +12,7 @@ from kernels.networks.detection import MERGED_ANGSTROM, MERGED_NUCLEOTIDES_ANGST
 from kernels.networks.detection_targets import CellTargets
 from kernels.networks.residue_detector import CELL_VOXELS, CellPredictions, ResidueDetector, cell_centres, split
 from kernels.scores import matched_points
-from tasks.training.patches import SimulatedPatches, batch_of, moved
+from tasks.training.patches import SimulatedPatches, batch_of, example_of, moved
 
 RESIDUES = ("alpha", "sugar")
 CHOICES = ("amino_acid", "secondary_structure", "base")
@@ -40,11 +40,11 @@ def evidence_of(network: ResidueDetector, patches: SimulatedPatches, n_turns: in
     """What the network, in evaluation mode, says of each patch."""
     device = next(network.parameters()).device
     for number in range(len(patches)):
-        resolution = patches.simulate(number).resolution_angstrom
-        density, target = batch_of([patches[number]])
+        patch = patches.simulate(number)
+        density, target = batch_of([example_of(patch)])
         with torch.inference_mode():
             channels = answers(network, density[:, 0].to(device), n_turns)[0]
-        yield _evidence(split(channels), moved(target, device), resolution)
+        yield _evidence(split(channels), moved(target, device), patch.resolution_angstrom)
 
 
 def joined(parts: Sequence[Evidence], kind: str) -> tuple[Tensor, Tensor]:

@@ -50,8 +50,12 @@ class SimulatedPatches(Dataset[tuple[Tensor, CellTargets]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, CellTargets]:
         """Normalised density (1, z, y, x) and what is true of its cells."""
-        patch = self.simulate(number)
-        return normalised(patch.density)[None], targets_of(patch)
+        return example_of(self.simulate(number))
+
+
+def example_of(patch: SimulatedPatch) -> tuple[Tensor, CellTargets]:
+    """What a network is shown of a patch, (1, z, y, x), and what it is to answer."""
+    return normalised(patch.density)[None], targets_of(patch)
 
 
 def batch_of(patches: Sequence[tuple[Tensor, CellTargets]]) -> tuple[Tensor, CellTargets]:
