@@ -222,6 +222,19 @@ class Product:
         known = None if self._memory is None else self._memory.recall(self._location.url)
         return self._read_record() if known is None else known
 
+    def done_record(self, what: str, remedy: str = "run its stage first") -> Record:
+        """The record of a product that is done.
+
+        Raises
+        ------
+        StoreError
+            Where it is not, with ``what`` and the reason.
+        """
+        record = self.record()
+        if record is None or record.state != "done":
+            raise StoreError(f"{what}: {record.reason if record else f'not there; {remedy}'}")
+        return record
+
     def remember(self, record: Record) -> None:
         """Take note of a record that a worker has just written."""
         if self._memory is not None:

@@ -8,7 +8,6 @@ from kernels.maps.grid import DensityGrid
 from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.session_store import SessionStore
-from tasks.stores.storage.location import StoreError
 
 
 def describe(attempt: Attempt, density_map: DensityMap) -> None:
@@ -19,9 +18,7 @@ def describe(attempt: Attempt, density_map: DensityMap) -> None:
 
 def density_map(store: SessionStore, name: str) -> DensityMap:
     """The record of the map ``maps/<name>``."""
-    record = store.product(f"maps/{name}").record()
-    if record is None or record.state != "done":
-        raise StoreError(f"map {name!r}: {record.reason if record else 'not there; run its stage first'}")
+    record = store.product(f"maps/{name}").done_record(f"map {name!r}")
     return DensityMap.model_validate(record.details["density_map"])
 
 

@@ -8,7 +8,6 @@ from kernels.models.atomic_model import AtomicModel
 from tasks.formats.structure import mmcif_of, parse_mmcif
 from tasks.stores.commit import Attempt
 from tasks.stores.session_store import SessionStore
-from tasks.stores.storage.location import StoreError
 
 
 def write_model(attempt: Attempt, model: AtomicModel, name: str) -> None:
@@ -30,9 +29,7 @@ def mmcif_bytes(store: SessionStore, name: str) -> bytes:
         Where it is not there, with the reason.
     """
     product = store.product(f"models/{name}")
-    record = product.record()
-    if record is None or record.state != "done":
-        raise StoreError(f"model {name!r}: {record.reason if record else 'not there; run its stage first'}")
+    product.done_record(f"model {name!r}")
     return product.read()["mmcif"].tobytes()
 
 

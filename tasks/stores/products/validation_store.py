@@ -7,7 +7,6 @@ import numpy as np
 from tasks.records.model import ModelValidation
 from tasks.stores.commit import Attempt
 from tasks.stores.session_store import SessionStore
-from tasks.stores.storage.location import StoreError
 
 _FIGURES = (
     "decision", "decision_reason", "trusted_percent", "q_score", "q_expected", "cc_mask", "resolution_angstrom",
@@ -30,7 +29,5 @@ def read_validation(store: SessionStore, model: str) -> ModelValidation:
         Where it is not there, with the reason.
     """
     product = store.product(f"validations/{model}")
-    record = product.record()
-    if record is None or record.state != "done":
-        raise StoreError(f"validation of {model!r}: {record.reason if record else 'not there; run validate_model'}")
+    product.done_record(f"validation of {model!r}", "run validate_model")
     return ModelValidation.model_validate_json(product.read()["json"].tobytes())
