@@ -13,7 +13,7 @@ from distributed import Client
 from prefect import flow
 from watchfiles import watch
 
-from flows.deployed_runs import start_once
+from flows.deployed_runs import start_next_run, start_once
 from flows.events import FACILITY, SECONDS_BETWEEN_LOOKS_AROUND, Told, emit_disk_low, emit_gpu_waiting
 from flows.finish_session import finish_session
 from flows.process_live import process_live
@@ -42,22 +42,23 @@ _SHORTEST_PAUSE_SECONDS = 1.0
 _SECONDS_AFTER_A_FAILURE = 20.0
 
 
-@flow(name="watch_sessions")
+@flow(name="watch_sessions", on_completion=[start_next_run])
 def watch_sessions(
     roots: list[str],
     stores: str,
     recipe: str = "default",
     changes: dict[str, Any] | None = None,
     scan: ScanFoldersParams | None = None,
-    seconds: float = 840.0,
+    seconds: float = 3600.0,
     poll_seconds: float = 5.0,
     processing: Literal["deployment", "here"] = "deployment",
     ended_after_hours: float = 8.0,
 ) -> dict[str, int]:
     """Scan the folders of all microscopes again and again, and start a wave for every session with something new.
 
-    Runs on a schedule whose interval is a little longer than ``seconds``, without overlap. Nothing is remembered
-    between runs but what the stores hold, so a run that dies costs the time until the next.
+    Runs without overlap, and starts its successor when it has ended while its deployment's schedule is on: some seconds
+    in an hour nobody watches. The schedule's own runs are cancelled while one watches, and take over where one has
+    died. Nothing is remembered between runs but what the stores hold.
 
     Parameters
     ----------

@@ -60,6 +60,11 @@ class _Seen:
     """Monotonic time at which it counts as complete, or is given up, if nothing changes."""
     n_scans: int = 1
     container: Container | None = None
+    has_sidecar: bool = False
+
+    def arrival(self, path: str) -> Arrival:
+        complaint, n_frames = ("", None) if self.container is None else (self.container.reason, self.container.n_frames)
+        return Arrival(path, self.size, self.mtime_ns, complaint, time.time(), n_frames, self.has_sidecar)
 
 
 @dataclass
@@ -83,7 +88,7 @@ class ScannedSession:
 
 
 class FolderWatch:
-    """What one process remembers between scans; forgetting it delays files by ``still_seconds`` and loses nothing."""
+    """What one process remembers between scans; forgetting it delays what is being written by ``still_seconds``."""
 
     def __init__(self, stores: str, params: ScanFoldersParams) -> None:
         self._stores = Location.of(stores)
@@ -210,8 +215,10 @@ class _FollowedSession:
         self._arrived = read_arrivals(store)
         self._seen: dict[str, _Seen] = {}
         self._frames: Counter[int] = Counter()
-        """Number of frames -> files with it; of a watch that was started again, those since."""
+        """Number of frames -> files with it."""
         self._n_with_sidecar = 0
+        for arrival in self._arrived.values():
+            self._count(arrival)
         self._last_arrival = max((a.arrived_at for a in self._arrived.values()), default=0.0)
 
     def scan(self, folder: SessionFolder, params: ScanFoldersParams, now: float) -> ScannedSession:
@@ -234,8 +241,8 @@ class _FollowedSession:
             if reason:
                 result.waiting[text] = reason
             else:
-                complaint = seen.container.reason if seen.container is not None else ""
-                new.append(Arrival(text, seen.size, seen.mtime_ns, complaint, time.time()))
+                new.append(seen.arrival(text))
+                self._count(new[-1])
         result.n_files, result.n_new = len(present), len(new)
         if new:
             add_arrivals(self._store, new)
@@ -266,33 +273,27 @@ class _FollowedSession:
                 seen.container = inspect(path)
             except OSError as error:
                 seen.container = Container(False, None, f"{path}: cannot be read ({error.strerror or error})")
-        has_sidecar, stated = _sidecar(path, folder.mirror)
+        seen.has_sidecar, stated = _sidecar(path, folder.mirror)
         n_frames = seen.container.n_frames
         if not seen.container.is_whole:
             reason = f"not whole yet: {seen.container.reason}"
-        elif self._needs_sidecar(folder) and not has_sidecar:
+        elif self._needs_sidecar(folder) and not seen.has_sidecar:
             reason = "its sidecar is not there yet"
         else:
             expected = params.expected_frames or stated or self._usual_frames()
             if n_frames is not None and n_frames == expected:
-                self._count(n_frames, has_sidecar)
                 return ""
             if expected is None:
                 seen.due_at = seen.since + params.still_seconds
                 is_still = seen.n_scans >= 2 and still >= params.still_seconds
-                if is_still and n_frames is not None:
-                    self._count(n_frames, has_sidecar)
                 return "" if is_still else f"{n_frames} frames so far, how many are to come is not known"
             reason = f"{n_frames} of {expected} frames"
-        if seen.n_scans < 2 or still < params.patience_seconds:
-            return reason
-        if n_frames is not None:
-            self._count(n_frames, has_sidecar)
-        return ""
+        return reason if seen.n_scans < 2 or still < params.patience_seconds else ""
 
-    def _count(self, n_frames: int, has_sidecar: bool) -> None:
-        self._frames[n_frames] += 1
-        self._n_with_sidecar += has_sidecar
+    def _count(self, arrival: Arrival) -> None:
+        if arrival.n_frames is not None:
+            self._frames[arrival.n_frames] += 1
+            self._n_with_sidecar += arrival.has_sidecar
 
     def _usual_frames(self) -> int | None:
         """What nearly all files of the session had so far."""

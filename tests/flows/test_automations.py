@@ -228,6 +228,35 @@ def test_a_watch_whose_machine_went_is_started_again(client, receiver, connected
     client.delete_flow_run(successor.id)
 
 
+def test_a_watch_that_has_ended_is_followed_while_its_schedule_is_on(client, connected, settings, record_property):
+    deployment = client.read_deployment_by_name("watch_sessions/watch-sessions")
+    schedule = deployment.schedules[0]
+
+    def runs() -> list[FlowRun]:
+        """Those that began, the first first."""
+        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        found = [run for run in client.read_flow_runs(deployment_filter=of_deployment) if run.start_time]
+        return sorted(found, key=lambda run: run.start_time)
+
+    before = {run.id for run in runs()}
+    client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+    try:
+        first = client.create_flow_run_from_deployment(deployment.id, parameters={"seconds": 6})
+        with pool_worker(settings, connected.prefect_api_url):
+            wait_until(lambda: len({run.id for run in runs()} - before) >= 2, "the next watch to run")
+        ended, successor = [run for run in runs() if run.id not in before][:2]
+    finally:
+        client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+        for run in runs():
+            if run.id not in before:
+                client.delete_flow_run(run.id)
+    assert ended.id == first.id and ended.state_name == "Completed"
+    assert successor.parameters["seconds"] == deployment.parameters["seconds"]
+    gap = (successor.start_time - ended.end_time).total_seconds()
+    record_property("seconds_without_a_watch", gap)
+    assert 0 < gap < PATIENCE_SECONDS
+
+
 def has_event(client: SyncPrefectClient, name: str, run: UUID) -> bool:
     body = {"filter": {"event": {"name": [name]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
     return bool(client.request("POST", "/events/filter", json=body).json()["events"])

@@ -146,6 +146,17 @@ def test_a_watch_that_starts_again_hands_nothing_over_twice(tmp_path, microscope
     assert len(waiting_arrivals(SessionStore.open(session.store_url))) == 3
 
 
+def test_a_watch_that_starts_again_knows_how_many_frames_a_movie_of_the_session_has(tmp_path, microscope):
+    watch = watch_of(tmp_path, PATIENT)
+    scan(watch, microscope.parent)
+    assert scan(watch, microscope.parent)[0].n_new == 3
+    write_movie(microscope / "movie_3.tif", 5, seed=3)
+    write_movie(microscope / "movie_4.tif", 4, seed=4)
+    (session,) = scan(watch_of(tmp_path, PATIENT), microscope.parent)
+    assert session.n_new == 1
+    assert session.waiting == {str(microscope / "movie_4.tif"): "4 of 5 frames"}
+
+
 def test_a_session_whose_mount_moved_keeps_its_store_and_another_of_its_name_gets_one_of_its_own(tmp_path, microscope):
     params = PATIENT.model_copy(update={"expected_frames": 5})
     (session,) = scan(watch_of(tmp_path, params), microscope.parent)

@@ -26,10 +26,16 @@ class Arrival:
     """What is wrong with it as far as its container tells; the import decides."""
     arrived_at: float = 0.0
     """Seconds since 1970 when it was found complete."""
+    n_frames: int | None = None
+    """Frames in it; None where its container does not tell."""
+    has_sidecar: bool = False
+    """Whether the microscope had said something of it."""
 
 
 def add_arrivals(store: SessionStore, arrivals: Iterable[Arrival]) -> None:
-    store.index(_INDEX).append({a.path: [a.size, a.mtime_ns, a.complaint, a.arrived_at] for a in arrivals})
+    store.index(_INDEX).append(
+        {a.path: [a.size, a.mtime_ns, a.complaint, a.arrived_at, a.n_frames, a.has_sidecar] for a in arrivals}
+    )
 
 
 def read_arrivals(store: SessionStore) -> dict[str, Arrival]:
