@@ -7,6 +7,8 @@ from pydantic import Field
 
 from flows.sole_use import MODELS, sole_use
 from tasks.build_model import BuildModelParams, build_model
+from tasks.check_hand import CheckHandParams, check_hand, is_wrong_hand
+from tasks.flip_map import FLIPPED, FlipMapParams, flip_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.model_refinement.params import RefineModelParams
 from tasks.records.session import StageParams, StageReport
@@ -43,15 +45,31 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
         With the reason, where there is no map, no chain in it, or no refined model.
     """
     SessionStore.create(session_url)
-    on_map = {"map": "sharpened" if recipe.import_map is None else "imported"}
     with sole_use(session_url, MODELS):
         reports = []
         if recipe.import_map is not None:
             reports.append(_needed(import_map(session_url, recipe.import_map)))
+        on_map = {"map": _map_of_right_hand(session_url, recipe, reports)}
         reports.append(_needed(build_model(session_url, recipe.build_model.model_copy(update=on_map))))
         reports.append(_needed(refine_model(session_url, recipe.refine_model.model_copy(update=on_map))))
         reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=on_map)))
     return reports
+
+
+def _map_of_right_hand(session_url: str, recipe: ModelRecipe, reports: list[StageReport]) -> str:
+    """Name of the map to build into; particles do not tell the hand, so a session's own map is flipped where needed."""
+    name = "sharpened" if recipe.import_map is None else "imported"
+    reports.append(_needed(check_hand(session_url, CheckHandParams(map=name, weights=recipe.build_model.weights))))
+    is_wrong, evidence = is_wrong_hand(SessionStore.open(session_url), name)
+    if not is_wrong:
+        return name
+    if recipe.import_map is not None:
+        raise StageFailedError(
+            f"{recipe.import_map.map}: the map is of the wrong hand ({evidence}, those of proteins wind to the right);"
+            " model its mirror image with `--flip`, and flip what else is to lie in its frame"
+        )
+    reports.append(_needed(flip_map(session_url, FlipMapParams(map=name))))
+    return FLIPPED
 
 
 def _needed(report: StageReport) -> StageReport:

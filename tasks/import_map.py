@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from kernels.maps.alignment import inverted
 from kernels.maps.grid import DensityGrid
 from tasks.formats import FormatError
 from tasks.formats.map_file import read_map
@@ -37,6 +38,8 @@ class ImportMapParams(StageParams):
     """Replaces that of the headers."""
     resolution_angstrom: float | None = Field(default=None, gt=0)
     """As it was told with the map."""
+    is_flipped: bool = False
+    """Take the mirror image, through element n // 2 of each axis: for a map of the wrong hand."""
 
 
 class _ContentParams(ImportMapParams):
@@ -79,7 +82,8 @@ def _take_over(_store: SessionStore, _item: str, params: ImportMapParams, attemp
         }
     for name, half in arrays.items():
         _check_same_frame(params, name, half, grid)
-        attempt.write(name, half.voxels.numpy().astype(np.float32))
+        voxels = inverted(half.voxels) if params.is_flipped else half.voxels
+        attempt.write(name, voxels.numpy().astype(np.float32))
     record = DensityMap(
         name="imported",
         kind="imported",

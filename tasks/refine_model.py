@@ -37,7 +37,7 @@ def _address(item: str) -> str:
 def _inputs(store: SessionStore, _item: str) -> list[str]:
     """Those that are there of all maps and models that parameters may name."""
     named = [f"models/{name}" for name in ("built", "imported", "docked")]
-    named += [f"maps/{name}" for name in ("sharpened", "refined", "imported")]
+    named += [f"maps/{name}" for name in ("sharpened", "refined", "imported", "flipped")]
     return [address for address in named if store.product(address).record() is not None]
 
 

@@ -37,6 +37,7 @@ def model(
     sequence: Annotated[list[Path] | None, typer.Option(help="FASTA file of the proteins; may be repeated.")] = None,
     resolution: Annotated[float | None, typer.Option(help="Å, where nobody else tells it.")] = None,
     voxel_size: Annotated[float | None, typer.Option(help="Å, in place of what the map says.")] = None,
+    flip: Annotated[bool, typer.Option(help="Model the mirror image: the map of --map is of the wrong hand.")] = False,
     monomers: Annotated[
         Path | None, typer.Option(help="Monomer library; else that of CLIBD_MON, CCP4 or Coot.")
     ] = None,
@@ -53,7 +54,10 @@ def model(
                 half_2=None if half2 is None else str(half2.absolute()),
                 voxel_size_angstrom=voxel_size,
                 resolution_angstrom=resolution,
+                is_flipped=flip,
             )
+        elif flip:
+            raise typer.BadParameter("--flip is for the files of --map; a session's own map is flipped where needed")
         elif half1 is not None or half2 is not None or not SessionStore.exists(session):
             raise typer.BadParameter(f"give --map, or the store of a session that has a map, found {session}")
         library = None if monomers is None else str(monomers.absolute())

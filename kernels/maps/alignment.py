@@ -79,8 +79,7 @@ def map_correlation(a: Tensor, b: Tensor) -> float:
 
 def inverted(density_map: Tensor) -> Tensor:
     """The map inverted through its origin, element ``n // 2``: the other hand."""
-    flipped = density_map.flip(0, 1, 2)
-    return flipped.roll((1, 1, 1), (0, 1, 2)) if density_map.shape[-1] % 2 == 0 else flipped
+    return density_map.flip(0, 1, 2).roll([1 - n % 2 for n in density_map.shape], (0, 1, 2))
 
 
 def transformed(density_map: Tensor, rotation: Tensor, shift_px: Tensor) -> Tensor:

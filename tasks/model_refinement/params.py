@@ -14,7 +14,7 @@ class RefineModelParams(StageParams):
 
     model: Literal["built", "imported", "docked"] = "built"
     """Model to start from, ``models/<name>``: a trace with CA atoms, or all atoms."""
-    map: Literal["sharpened", "imported"] = "sharpened"
+    map: Literal["sharpened", "imported", "flipped"] = "sharpened"
     """Map to look at, ``maps/<name>``."""
     half_maps: Literal["refined", "imported"] | None = "refined"
     """Map whose halves are refined against; those of `map` when it has its own, none where neither has."""

@@ -12,7 +12,7 @@ from tasks.report.contents import Contents, array_of, begins_with_a_map, figures
 from tasks.report.words import number_words
 from tasks.stores.commit import Record
 
-MAP_NAMES = ("sharpened", "refined", "imported")
+MAP_NAMES = ("sharpened", "refined", "imported", "flipped")
 """What a reader wants to see first, first."""
 
 
