@@ -1,4 +1,4 @@
-"""Cα of residues that are missing between two known ones."""
+"""Places of residues, Cα or C4', that are missing between two known ones."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kernels.models.tracing import TRANS_ANGSTROM, Hands
+from kernels.models.polymers import PROTEIN, Polymer
+from kernels.models.tracing import Hands
 
-SHORTEST_OVER_ONE_ANGSTROM = 5.0
-LONGEST_OVER_ONE_ANGSTROM = 7.3
-"""Cα to Cα over one residue: from tight turns to straight strands."""
 _N_STEPS = 120
 
 
 def bridged(before: Hands, after: Hands, missing: int) -> Tensor:
-    """(gap, missing, 3) Cα between two ends that expect them: 3.8 Å apart, and no sharper bent than chains are.
+    """(gap, missing, 3) residues between two ends that expect them: a step apart, and no sharper bent than chains are.
 
     Starts from where the ends expect the first and the last of them, with an arc between.
     """
@@ -26,28 +24,30 @@ def bridged(before: Hands, after: Hands, missing: int) -> Tensor:
     ahead = before.alpha_angstrom + before.ahead_angstrom
     back = after.alpha_angstrom + after.back_angstrom
     if missing == 1:
-        return relaxed(before.alpha_angstrom, after.alpha_angstrom, ((ahead + back) / 2)[:, None])
+        return relaxed(before.alpha_angstrom, after.alpha_angstrom, ((ahead + back) / 2)[:, None], before.polymer)
     along = torch.linspace(0, 1, missing, dtype=ahead.dtype, device=ahead.device)[None, :, None]
     chord = back - ahead
     # an arc as long as the chain that it must hold, bulging to where both ends point
     outwards = before.ahead_angstrom + after.back_angstrom
     axis = normalize(chord, dim=1)
     outwards = normalize(outwards - (outwards * axis).sum(1, keepdim=True) * axis, dim=1)
-    room = (TRANS_ANGSTROM * (missing - 1)) ** 2 - chord.square().sum(1, keepdim=True)
+    room = (before.polymer.step_angstrom * (missing - 1)) ** 2 - chord.square().sum(1, keepdim=True)
     height = 0.6 * room.clamp(min=0).sqrt() / math.sqrt(2)
     bulge = torch.sin(math.pi * along) * (height * outwards)[:, None]
-    return relaxed(before.alpha_angstrom, after.alpha_angstrom, ahead[:, None] + along * chord[:, None] + bulge)
+    inner = ahead[:, None] + along * chord[:, None] + bulge
+    return relaxed(before.alpha_angstrom, after.alpha_angstrom, inner, before.polymer)
 
 
-def relaxed(first: Tensor, last: Tensor, inner: Tensor) -> Tensor:
-    """Inner Cα (gap, missing, 3) moved until steps are 3.8 Å and no bend is too sharp; the two ends stay."""
+def relaxed(first: Tensor, last: Tensor, inner: Tensor, polymer: Polymer = PROTEIN) -> Tensor:
+    """Inner residues (gap, missing, 3) moved until steps are right and no bend is too sharp; the two ends stay."""
+    shortest, _, _, longest = polymer.over_one_angstrom
     place = torch.cat([first[:, None], inner, last[:, None]], 1)
     moves = torch.ones(place.shape[1], 1, dtype=place.dtype, device=place.device)
     moves[[0, -1]] = 0.0
     for _ in range(_N_STEPS):
-        place = _pulled(place, moves, 1, TRANS_ANGSTROM, TRANS_ANGSTROM)
+        place = _pulled(place, moves, 1, polymer.step_angstrom, polymer.step_angstrom)
         if place.shape[1] > 2:
-            place = _pulled(place, moves, 2, SHORTEST_OVER_ONE_ANGSTROM, LONGEST_OVER_ONE_ANGSTROM)
+            place = _pulled(place, moves, 2, shortest, longest)
     return place[:, 1:-1]
 
 

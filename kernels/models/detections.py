@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
+from kernels.models.polymers import NUCLEIC_ACID, PROTEIN, Polymer
+
 
 @dataclass(frozen=True)
 class ProteinDetections:
@@ -28,6 +30,21 @@ class ProteinDetections:
 
     def __len__(self) -> int:
         return len(self.confidence)
+
+    @property
+    def polymer(self) -> Polymer:
+        """The kind of chain that they are of."""
+        return PROTEIN
+
+    @property
+    def place_angstrom(self) -> Tensor:
+        """(n, 3) of the atom that chains are traced by."""
+        return self.alpha_angstrom
+
+    @property
+    def types(self) -> Tensor:
+        """(n, type) probabilities in the order of the polymer's letters."""
+        return self.amino_acid
 
     def surest(self, least_confidence: float) -> ProteinDetections:
         """Candidates of at least this confidence."""
@@ -60,3 +77,31 @@ class NucleotideDetections:
 
     def __len__(self) -> int:
         return len(self.confidence)
+
+    @property
+    def polymer(self) -> Polymer:
+        """The kind of chain that they are of."""
+        return NUCLEIC_ACID
+
+    @property
+    def place_angstrom(self) -> Tensor:
+        """(n, 3) of the atom that chains are traced by."""
+        return self.sugar_angstrom
+
+    @property
+    def types(self) -> Tensor:
+        """(n, type) probabilities in the order of the polymer's letters."""
+        return self.base
+
+    def surest(self, least_confidence: float) -> NucleotideDetections:
+        """Candidates of at least this confidence."""
+        kept = self.confidence >= least_confidence
+        return NucleotideDetections(*(getattr(self, field.name)[kept] for field in fields(self)))
+
+    def on_cpu(self) -> NucleotideDetections:
+        """The same in single precision on the CPU."""
+        return NucleotideDetections(*(getattr(self, field.name).float().cpu() for field in fields(self)))
+
+
+Detections = ProteinDetections | NucleotideDetections
+"""Candidates for residues of one kind of chain."""

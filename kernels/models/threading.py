@@ -10,14 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.models.residues import AMINO_ACID_LETTERS
+from kernels.models.polymers import PROTEIN, Polymer
 
-_PER_CENT = {
-    "A": 8.25, "R": 5.53, "N": 4.06, "D": 5.46, "C": 1.38, "Q": 3.93, "E": 6.72, "G": 7.07, "H": 2.27, "I": 5.91,
-    "L": 9.65, "K": 5.80, "M": 2.41, "F": 3.86, "P": 4.74, "S": 6.65, "T": 5.36, "W": 1.10, "Y": 2.92, "V": 6.86,
-}  # fmt: skip
-BACKGROUND = torch.tensor([_PER_CENT[a] for a in AMINO_ACID_LETTERS]) / sum(_PER_CENT.values())
-"""Share of each type among all proteins. Source: composition of UniProtKB/Swiss-Prot, release statistics."""
 UNKNOWN = -1
 """A position of a sequence whose type is not known: fits everything equally."""
 BREAK = -2
@@ -27,16 +21,6 @@ MOVES = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0), (1, 1))
 _N_BREAKS = 1 + max(lost for _, lost in MOVES)
 IMPOSSIBLE = -1e4
 Floats = NDArray[np.float64]
-BETWEEN_MEAN_ANGSTROM = (
-    0.0, 3.81, 6.02, 7.49, 9.16, 11.04, 12.54, 13.76, 15.00, 16.14, 17.06, 17.85, 18.58, 19.19, 19.68, 20.09, 20.43,
-    20.69, 20.88, 21.02, 21.11,
-)  # fmt: skip
-"""Mean distance of two Cα by how far they lie apart in sequence; hardly more beyond. Measured on 80 structures."""
-BETWEEN_SPREAD_ANGSTROM = (
-    0.1, 0.06, 0.63, 2.03, 2.82, 3.24, 3.82, 4.47, 4.96, 5.39, 5.82, 6.19, 6.51, 6.80, 7.05, 7.26, 7.46, 7.64, 7.79,
-    7.94, 8.08,
-)  # fmt: skip
-"""Standard deviation of the same."""
 
 
 def sequence_text(sequences: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,7 +29,7 @@ def sequence_text(sequences: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     Parameters
     ----------
     sequences
-        Each (position,) int64 index into `residues.AMINO_ACIDS`, or `UNKNOWN`.
+        Each (position,) int64 index into the polymer's letters, or `UNKNOWN`.
 
     Returns
     -------
@@ -61,34 +45,35 @@ def sequence_text(sequences: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat(types), torch.cat(owner), torch.cat(position)
 
 
-def profile_log_odds(amino_acid: Tensor, trust: Tensor, temperature: float) -> Tensor:
-    """(n, 20) log-odds of each type against the background.
+def profile_log_odds(types: Tensor, trust: Tensor, temperature: float, polymer: Polymer = PROTEIN) -> Tensor:
+    """(n, type) log-odds of each type against the background.
 
     Parameters
     ----------
-    amino_acid
-        (n, 20) probabilities of a network that may be too sure of itself, or not sure enough.
+    types
+        (n, type) probabilities of a network that may be too sure of itself, or not sure enough.
     trust
         (n,) probability that they tell of a residue of the chain at all; 0 for a residue without a candidate.
     temperature
         Above 1 where the network is too sure.
     """
-    sharp = torch.softmax(torch.log(amino_acid.clamp(min=1e-4)) / temperature, -1)
-    odds = sharp / BACKGROUND.to(sharp)
+    sharp = torch.softmax(torch.log(types.clamp(min=1e-4)) / temperature, -1)
+    odds = sharp / torch.tensor(polymer.background, dtype=sharp.dtype, device=sharp.device)
     return torch.log(trust[:, None] * odds + (1 - trust[:, None]))
 
 
 def column_scores(log_odds: Tensor, types: Tensor) -> Tensor:
-    """(row, column) log-odds of every residue (row, 20) at every column of a text (column,)."""
+    """(row, column) log-odds of every residue (row, type) at every column of a text (column,)."""
     columns, padded = _as_columns(log_odds, types)
     return torch.from_numpy(padded[:, columns])
 
 
 def _as_columns(log_odds: Tensor, types: Tensor) -> tuple[NDArray[np.int64], Floats]:
-    """Columns of a table (row, 22), with `UNKNOWN` and `BREAK` behind the types."""
+    """Columns of a table (row, type + 2), with `UNKNOWN` and `BREAK` behind the types."""
+    n_types = log_odds.shape[1]
     table = torch.nn.functional.pad(log_odds.double(), (0, 2)).numpy()
-    table[:, 21] = IMPOSSIBLE
-    return torch.where(types >= 0, types, torch.where(types == UNKNOWN, 20, 21)).numpy(), table
+    table[:, n_types + 1] = IMPOSSIBLE
+    return torch.where(types >= 0, types, torch.where(types == UNKNOWN, n_types, n_types + 1)).numpy(), table
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kernels.models.detections import ProteinDetections
+from kernels.models.detections import Detections, ProteinDetections
 from kernels.models.neighbours import pairs_within
+from kernels.models.polymers import PROTEIN, Polymer
 
-TRANS_ANGSTROM = 3.80
-CIS_ANGSTROM = 2.95
-CIS_SHARE = 0.005
-"""Of all peptides. Source: Jabs, Weiss & Hilgenfeld, J. Mol. Biol. 1999, 286:291 (5 % before proline)."""
-LONGEST_LINK_ANGSTROM = 6.5
-SHORTEST_LINK_ANGSTROM = 2.0
-FARTHEST_APART_ANGSTROM = (math.nan, 9.5, 13.0, 17.0)
-"""Ends with 1, 2 or 3 residues missing between them: 3.8 Å a step, less what chains bend, and room for errors."""
 _STRAY = 0.05
 """Share of vectors, at least, that point anywhere."""
 _FAR = 0.25
@@ -38,37 +31,40 @@ class Hands:
     """Residues, and where each expects its neighbours."""
 
     alpha_angstrom: Tensor
-    """(n, 3) Cα"""
+    """(n, 3) Cα, or C4' of a nucleotide"""
     ahead_angstrom: Tensor
-    """(n, 3) from the Cα to that of the next residue"""
+    """(n, 3) from there to that of the next residue"""
     back_angstrom: Tensor
-    """(n, 3) from the Cα to that of the residue before"""
+    """(n, 3) from there to that of the residue before"""
     carbon_angstrom: Tensor
-    """(n, 3) from the Cα to the C"""
+    """(n, 3) from the Cα to the C; of a nucleotide, which has nothing like it, as ``ahead_angstrom``"""
     nitrogen_angstrom: Tensor
-    """(n, 3) from the Cα to the N"""
+    """(n, 3) from the Cα to the N, or from the C4' to the P"""
+    polymer: Polymer = PROTEIN
 
     def __len__(self) -> int:
         return len(self.alpha_angstrom)
 
     @staticmethod
-    def of(detections: ProteinDetections) -> Hands:
-        offset = detections.backbone_offset_angstrom
-        return Hands(
-            detections.alpha_angstrom, detections.next_offset_angstrom, detections.previous_offset_angstrom,
-            offset[:, 1], offset[:, 0],
-        )  # fmt: skip
+    def of(detections: Detections) -> Hands:
+        ahead = detections.next_offset_angstrom
+        if isinstance(detections, ProteinDetections):
+            onwards, backwards = detections.backbone_offset_angstrom[:, 1], detections.backbone_offset_angstrom[:, 0]
+        else:
+            onwards, backwards = ahead, detections.phosphate_offset_angstrom
+        back = detections.previous_offset_angstrom
+        return Hands(detections.place_angstrom, ahead, back, onwards, backwards, detections.polymer)
 
     def take(self, index: Tensor, is_reversed: Tensor | None = None) -> Hands:
         """Some residues; those of a chain that runs the other way have their two neighbours exchanged."""
         alpha, ahead, back = self.alpha_angstrom[index], self.ahead_angstrom[index], self.back_angstrom[index]
         carbon, nitrogen = self.carbon_angstrom[index], self.nitrogen_angstrom[index]
         if is_reversed is None:
-            return Hands(alpha, ahead, back, carbon, nitrogen)
+            return Hands(alpha, ahead, back, carbon, nitrogen, self.polymer)
         turned = is_reversed[:, None]
         return Hands(
             alpha, torch.where(turned, back, ahead), torch.where(turned, ahead, back),
-            torch.where(turned, nitrogen, carbon), torch.where(turned, carbon, nitrogen),
+            torch.where(turned, nitrogen, carbon), torch.where(turned, carbon, nitrogen), self.polymer,
         )  # fmt: skip
 
 
@@ -137,15 +133,17 @@ def links_between(
     density_at
         Of the map; weighs if ``noise`` knows it too.
     """
-    parts = []
+    parts, polymer = [], tails.polymer
     for missing, share in enumerate(share_of_gap):
-        reach = LONGEST_LINK_ANGSTROM if missing == 0 else FARTHEST_APART_ANGSTROM[missing]
+        reach = polymer.longest_link_angstrom if missing == 0 else polymer.farthest_apart_angstrom[missing]
         source, target, apart = pairs_within(tails.alpha_angstrom, heads.alpha_angstrom, reach)
-        kept = (source != target) & (apart > (SHORTEST_LINK_ANGSTROM if missing == 0 else TRANS_ANGSTROM))
+        kept = (source != target) & (
+            apart > (polymer.shortest_link_angstrom if missing == 0 else polymer.step_angstrom)
+        )
         source, target = source[kept], target[kept]
         before, after = tails.take(source), heads.take(target)
         if missing == 0:
-            odds = direct_log_odds(*link_geometry(before, after), noise, crowd_per_angstrom3)
+            odds = direct_log_odds(*link_geometry(before, after), noise, crowd_per_angstrom3, polymer)
         else:
             odds = bridge_log_odds(before, after, missing, noise, crowd_per_angstrom3)
         if density_at is not None:
@@ -163,15 +161,17 @@ def link_geometry(before: Hands, after: Hands) -> tuple[Tensor, Tensor]:
     return vector.norm(dim=1), cosine
 
 
-def direct_log_odds(distance: Tensor, cosine: Tensor, noise: LinkNoise, crowd_per_angstrom3: float) -> Tensor:
+def direct_log_odds(
+    distance: Tensor, cosine: Tensor, noise: LinkNoise, crowd_per_angstrom3: float, polymer: Polymer = PROTEIN
+) -> Tensor:
     """Log-odds (link,), from `link_geometry`, that residues are neighbours, against lying there by chance."""
-    width = noise.distance_angstrom
-    linked = _bell(distance - TRANS_ANGSTROM, width) * (1 - CIS_SHARE - _FAR)
-    linked = linked + CIS_SHARE * _bell(distance - CIS_ANGSTROM, width)
-    linked = linked + _FAR * _bell(distance - TRANS_ANGSTROM, 2.2 * width)
+    width, usual, rare = noise.distance_angstrom, polymer.step_angstrom, polymer.rare_share
+    linked = _bell(distance - usual, width) * (1 - rare - _FAR)
+    linked = linked + rare * _bell(distance - polymer.rare_step_angstrom, width)
+    linked = linked + _FAR * _bell(distance - usual, 2.2 * width)
     odds = torch.log(linked + 1e-6) - torch.log(4 * math.pi * distance**2 * crowd_per_angstrom3)
     # the backbone repeats in part what the vectors to the neighbours say
-    for column, (sharpness, wrong, weight) in enumerate(zip(noise.sharpness, noise.wrong, (1.0, 1.0, 0.5, 0.5))):
+    for column, (sharpness, wrong, weight) in enumerate(zip(noise.sharpness, noise.wrong, polymer.hint_weights)):
         odds = odds + weight * torch.log((1 - wrong) * _fisher(cosine[:, column], sharpness) + wrong)
     return odds
 
@@ -179,15 +179,17 @@ def direct_log_odds(distance: Tensor, cosine: Tensor, noise: LinkNoise, crowd_pe
 def bridge_log_odds(before: Hands, after: Hands, missing: int, noise: LinkNoise, crowd_per_angstrom3: float) -> Tensor:
     """Log-odds (link,) that 1, 2 or 3 residues are missing between two ends.
 
-    With one missing, both ends expect it in the same place; with two, 3.8 Å apart; with three, as far apart as Cα over
-    one residue.
+    With one missing, both ends expect it in the same place; with two, a step apart; with three, as far apart as
+    residues over one between.
     """
     expected = before.alpha_angstrom + before.ahead_angstrom - after.alpha_angstrom - after.back_angstrom
     apart, width = expected.norm(dim=1), noise.bridge_angstrom
     if missing == 1:
         near = torch.exp(-0.5 * (apart / width) ** 2) / (math.sqrt(2 * math.pi) * width) ** 3
         return torch.log(near / crowd_per_angstrom3 + 1e-6)
-    middle, spread = ((TRANS_ANGSTROM, width), (6.2, math.hypot(0.6, width)))[missing - 2]
+    polymer = before.polymer
+    _, over_one, over_one_spread, _ = polymer.over_one_angstrom
+    middle, spread = ((polymer.step_angstrom, width), (over_one, math.hypot(over_one_spread, width)))[missing - 2]
     shell = 4 * math.pi * apart.clamp(min=2.0) ** 2 * crowd_per_angstrom3
     return torch.log(_bell(apart - middle, spread) / shell + 1e-6)
 
@@ -223,9 +225,9 @@ def link_noise(hands: Hands, confidence: Tensor, density_at: Density | None = No
     confidence
         (n,) probability of being a residue.
     """
-    noise, place = LinkNoise(), hands.alpha_angstrom
-    source, target, apart = pairs_within(place, place, LONGEST_LINK_ANGSTROM)
-    kept = apart > SHORTEST_LINK_ANGSTROM
+    noise, place, polymer = LinkNoise(), hands.alpha_angstrom, hands.polymer
+    source, target, apart = pairs_within(place, place, polymer.longest_link_angstrom)
+    kept = apart > polymer.shortest_link_angstrom
     source, target = source[kept], target[kept]
     before, after = hands.take(source), hands.take(target)
     distance, cosine = link_geometry(before, after)
@@ -233,22 +235,23 @@ def link_noise(hands: Hands, confidence: Tensor, density_at: Density | None = No
     noise = replace(noise, crowd_per_angstrom3=_crowd(place))
     sure = torch.logit(confidence.clamp(0.01, 0.99))
     for _ in range(_N_ROUNDS):
-        odds = direct_log_odds(distance, cosine, noise, noise.crowd_per_angstrom3) + density_log_odds(density, noise)
+        odds = direct_log_odds(distance, cosine, noise, noise.crowd_per_angstrom3, polymer)
+        odds = odds + density_log_odds(density, noise)
         chosen = is_mutual_best(source, target, odds + 0.5 * (sure[source] + sure[target]), len(place)) & (odds > 0)
         if int(chosen.sum()) < 20:
             break
         between = _expectations_apart(hands, source[chosen], target[chosen])
         fitted = [_concentration(cosine[chosen, column]) for column in range(4)]
-        deviation = float((distance[chosen] - TRANS_ANGSTROM).abs().median()) * 1.4826
+        deviation = float((distance[chosen] - polymer.step_angstrom).abs().median()) * 1.4826
         noise = replace(
             noise,
-            distance_angstrom=min(max(deviation, 0.15), 1.0),
+            distance_angstrom=min(max(deviation, 0.15, polymer.step_spread_angstrom), 1.0),
             sharpness=(fitted[0][0], fitted[1][0], fitted[2][0], fitted[3][0]),
             wrong=(fitted[0][1], fitted[1][1], fitted[2][1], fitted[3][1]),
         )
         if len(between) >= 20:  # 1.54: median length of a three-dimensional normal vector of unit deviation
             noise = replace(noise, bridge_angstrom=min(max(float(between.median()) / 1.54, 0.4), 3.0))
-        others = ~chosen & (distance < 1.3 * TRANS_ANGSTROM)
+        others = ~chosen & (distance < 1.3 * polymer.step_angstrom)
         if density_at is not None and int(others.sum()) >= 20:
             linked, rest = density[chosen], density[others]
             noise = replace(

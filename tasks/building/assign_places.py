@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.models.threading import BETWEEN_MEAN_ANGSTROM, BETWEEN_SPREAD_ANGSTROM
+from kernels.models.polymers import PROTEIN, Polymer
 from tasks.building.paths import Limit, as_paths, best_paths
 from tasks.building.placements import PLACE_ERROR_ANGSTROM, Placement
 from tasks.building.sequences import Target
@@ -221,11 +221,11 @@ def possible_joins(placements: Sequence[Placement], traces: Sequence[Trace]) -> 
     sequence = torch.tensor([p.sequence for p in placements])
     start, end = (torch.tensor([int(p.position[k]) for p in placements]) for k in (0, -1))
     head, tail = (torch.stack([_alpha(p, traces, k) for p in placements]) for k in (0, -1))
-    everywhere = torch.cat([t.alpha_angstrom for t in traces])
+    everywhere, polymer = torch.cat([t.alpha_angstrom for t in traces]), traces[0].polymer
     step, apart = start[None, :] - end[:, None], torch.cdist(tail, head).double()
-    odds = between_log_odds(step.clamp(min=1), apart, everywhere)
+    odds = between_log_odds(step.clamp(min=1), apart, everywhere, polymer)
     follows = (sequence[:, None] == sequence) & (end[None, :] > end[:, None]) & (start[None, :] > start[:, None])
-    in_reach = (step > 0) & (apart <= _reach(step))
+    in_reach = (step > 0) & (apart <= _reach(step, polymer))
     sure = torch.tensor([p.log_odds > SPEAKS_FOR_ITSELF for p in placements])
     both_sure = sure[:, None] & sure
     first, second = torch.nonzero(follows & in_reach & (both_sure | (odds > LOWEST_JOIN)), as_tuple=True)
@@ -242,8 +242,8 @@ def possible_joins(placements: Sequence[Placement], traces: Sequence[Trace]) -> 
     return Joins(*pairs, table[:, 2] + SAME_TRACE * in_order[pairs], table[:, 3].astype(int), table[:, 4].astype(int))
 
 
-def _reach(step: Tensor) -> Tensor:
-    return 3.8 * step + 2 * PLACE_ERROR_ANGSTROM
+def _reach(step: Tensor, polymer: Polymer) -> Tensor:
+    return polymer.longest_step_angstrom * step + 2 * PLACE_ERROR_ANGSTROM
 
 
 def _best_trim(
@@ -261,8 +261,10 @@ def _best_trim(
     step = second.position[starts][None, :] - first.position[ends][:, None]
     tails, heads = (traces[p.trace].alpha_angstrom[p.residue[i]] for p, i in ((first, ends), (second, starts)))
     apart = torch.cdist(tails, heads).double()
-    gain = between_log_odds(step.clamp(min=1), apart, everywhere) - loss_first[:, None] - loss_second - COST_OF_TRIM
-    gain[(step < 1) | (apart > _reach(step))] = -torch.inf
+    polymer = traces[first.trace].polymer
+    gain = between_log_odds(step.clamp(min=1), apart, everywhere, polymer)
+    gain = gain - loss_first[:, None] - loss_second - COST_OF_TRIM
+    gain[(step < 1) | (apart > _reach(step, polymer))] = -torch.inf
     best = int(gain.argmax())
     i, j = best // gain.shape[1], best % gain.shape[1]
     if not math.isfinite(float(gain[i, j])):
@@ -282,20 +284,20 @@ def _in_order(placements: Sequence[Placement]) -> Tensor:
     return (trace[:, None] == trace) & (sign[:, None] == sign) & (start[None, :] > end[:, None])
 
 
-def between_log_odds(step: Tensor, apart: Tensor, place: Tensor) -> Tensor:
+def between_log_odds(step: Tensor, apart: Tensor, place: Tensor, polymer: Polymer = PROTEIN) -> Tensor:
     """Log-odds of a distance in Å between residues ``step`` apart in sequence, against any two residues of a model.
 
     Parameters
     ----------
     place
-        (residue, 3) all Cα.
+        (residue, 3) all Cα or C4'.
     """
     some = place[:: max(1, len(place) // 400)].double()
     distances = torch.pdist(some) if len(some) > 2 else torch.tensor([20.0, 30.0], dtype=torch.float64)
     mean, spread = distances.mean(), distances.std().clamp(min=3.0)
-    last = len(BETWEEN_MEAN_ANGSTROM) - 1
-    expected = torch.tensor(BETWEEN_MEAN_ANGSTROM, dtype=torch.float64)[step.clamp(max=last)]
-    width = torch.tensor(BETWEEN_SPREAD_ANGSTROM, dtype=torch.float64)[step.clamp(max=last)]
+    last = len(polymer.between_mean_angstrom) - 1
+    expected = torch.tensor(polymer.between_mean_angstrom, dtype=torch.float64)[step.clamp(max=last)]
+    width = torch.tensor(polymer.between_spread_angstrom, dtype=torch.float64)[step.clamp(max=last)]
     width = (width**2 + PLACE_ERROR_ANGSTROM**2).sqrt()
 
     def log_normal(middle: Tensor, deviation: Tensor) -> Tensor:

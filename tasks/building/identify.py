@@ -15,8 +15,8 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from kernels.models.detections import ProteinDetections
+from kernels.models.polymers import PROTEIN
 from kernels.models.residues import AMINO_ACID_LETTERS
-from kernels.models.threading import BACKGROUND
 from tasks.building.trace_chains import Trace
 
 SHORTEST = 15
@@ -112,7 +112,7 @@ def trace_profile(trace: Trace, detections: ProteinDetections) -> Tensor:
     row = trace.candidate.clamp(min=0)
     trust = torch.where(trace.candidate >= 0, detections.confidence[row].clamp(0.05, 0.97), 0.0)[:, None]
     sharp = torch.softmax(torch.log(detections.amino_acid[row].clamp(min=1e-4)) / TEMPERATURE, 1)
-    return trust * sharp + (1 - trust) * BACKGROUND.to(sharp)
+    return trust * sharp + (1 - trust) * torch.tensor(PROTEIN.background).to(sharp)
 
 
 def _hmm(share: Tensor, alphabet: Alphabet, seed: int) -> HMM:

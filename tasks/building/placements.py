@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.models.bridging import SHORTEST_OVER_ONE_ANGSTROM
-from kernels.models.detections import ProteinDetections
+from kernels.models.detections import Detections
+from kernels.models.polymers import Polymer
 from kernels.models.threading import (
     IMPOSSIBLE,
     MOVES,
@@ -24,7 +24,6 @@ from kernels.models.threading import (
     profile_log_odds,
     sequence_text,
 )
-from kernels.models.tracing import TRANS_ANGSTROM
 from tasks.building.sequences import Target
 from tasks.building.trace_chains import Trace
 
@@ -69,7 +68,7 @@ class Reading:
     row: Tensor
     """(row,) residue of the trace"""
     log_odds: Tensor
-    """(row, 20)"""
+    """(row, type)"""
     costs: GapCosts
     is_reversed: bool
 
@@ -93,23 +92,23 @@ class Placement:
     """That a shuffled sequence has a place as good."""
 
 
-def readings(trace: Trace, detections: ProteinDetections, temperature: float) -> list[Reading]:
+def readings(trace: Trace, detections: Detections, temperature: float) -> list[Reading]:
     """The trace as it runs, and backwards."""
     is_seen = trace.candidate >= 0
     row = trace.candidate.clamp(min=0)
     trust = torch.where(is_seen, detections.confidence[row].clamp(0.05, 0.97), 0.0)
-    log_odds = profile_log_odds(detections.amino_acid[row], trust, temperature)
+    log_odds = profile_log_odds(detections.types[row], trust, temperature, detections.polymer)
     forwards = torch.arange(len(trace))
     found = []
     for is_reversed, order in ((False, forwards), (True, forwards.flip(0))):
         link = trace.link_log_odds.float()
         link = link.flip(0) if is_reversed else link
-        costs = _gap_costs(trace.alpha_angstrom[order], link, trust[order])
+        costs = _gap_costs(trace.alpha_angstrom[order], link, trust[order], detections.polymer)
         found.append(Reading(order, log_odds[order], costs, is_reversed))
     return found
 
 
-def _gap_costs(place: Tensor, link: Tensor, trust: Tensor) -> GapCosts:
+def _gap_costs(place: Tensor, link: Tensor, trust: Tensor, polymer: Polymer) -> GapCosts:
     """Slips happen at weak links and bridges, and leave steps that are too long or too short for what they join."""
     n = len(place)
     weak = torch.full((n,), 6.0)
@@ -125,10 +124,10 @@ def _gap_costs(place: Tensor, link: Tensor, trust: Tensor) -> GapCosts:
         if n_invented and n_lost:  # a residue in the wrong place: neither lost nor invented
             cost = cost - 1.0
         elif n_lost:
-            short = (SHORTEST_OVER_ONE_ANGSTROM - apart).clamp(min=0) / PLACE_ERROR_ANGSTROM
+            short = (polymer.over_one_angstrom[0] - apart).clamp(min=0) / PLACE_ERROR_ANGSTROM
             cost = cost - 2.5 - 0.6 * weak[row] - (n_lost - 1) - 0.5 * short**2
         elif n_invented:
-            long = (apart - TRANS_ANGSTROM).clamp(min=0) / PLACE_ERROR_ANGSTROM
+            long = (apart - polymer.step_angstrom).clamp(min=0) / PLACE_ERROR_ANGSTROM
             cost = torch.where(long < 3.0, cost - 0.5 * long**2, IMPOSSIBLE)
         move[row, k] = cost
     begin = torch.full((n, 1), _END_INSIDE)
@@ -138,7 +137,7 @@ def _gap_costs(place: Tensor, link: Tensor, trust: Tensor) -> GapCosts:
     return GapCosts(move, begin, end)
 
 
-def fitted_temperature(traces: Sequence[Trace], detections: ProteinDetections, text: Text) -> float:
+def fitted_temperature(traces: Sequence[Trace], detections: Detections, text: Text) -> float:
     """Of the types, such that the longest traces are likeliest to come from the sequences."""
     longest = sorted(traces, key=len, reverse=True)[:_N_FOR_TEMPERATURE]
     best, chosen = -math.inf, 1.0
@@ -154,7 +153,7 @@ def fitted_temperature(traces: Sequence[Trace], detections: ProteinDetections, t
 
 
 def placements_of(
-    index: int, trace: Trace, detections: ProteinDetections, text: Text, shuffled: Tensor, temperature: float
+    index: int, trace: Trace, detections: Detections, text: Text, shuffled: Tensor, temperature: float
 ) -> list[Placement]:
     """Likely places of one trace, the best first."""
     found: list[tuple[Reading, Alignment, Tensor]] = []

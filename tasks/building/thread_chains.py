@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from kernels.models.bridging import bridged
-from kernels.models.detections import ProteinDetections
+from kernels.models.detections import Detections
 from kernels.models.threading import GapCosts, alignment_log_sums, column_scores
-from kernels.models.tracing import TRANS_ANGSTROM, Hands
+from kernels.models.tracing import Hands
 from tasks.building.assign_places import Piece, chains_of_places
 from tasks.building.placements import (
     LOG_PRIOR_REVERSED,
@@ -29,7 +29,6 @@ from tasks.building.trace_chains import SHORTEST_TRACE, Trace
 
 LONGEST_FILL = 6
 """Residues that the sequence has between two pieces and that are put there without a candidate."""
-CLASH_ANGSTROM = 2.8
 REGISTER_OFFSET, REGISTER_SLOPE, REGISTER_UNSEEN = 1.05, 0.94, -0.95
 """From the logit of a summed probability to that of a share of right residues; the last for residues without a
 candidate. Fitted on simulated detections of eight development structures at three levels of noise."""
@@ -61,7 +60,7 @@ class ThreadedChain:
 
 
 def thread_chains(
-    traces: Sequence[Trace], detections: ProteinDetections, targets: Sequence[Target], seed: int = 0
+    traces: Sequence[Trace], detections: Detections, targets: Sequence[Target], seed: int = 0
 ) -> list[ThreadedChain]:
     """Chains with sequence, then traces and parts of traces without, each the longest first."""
     if not traces:
@@ -85,7 +84,7 @@ class _Register:
     def __init__(
         self,
         traces: Sequence[Trace],
-        detections: ProteinDetections,
+        detections: Detections,
         targets: Sequence[Target],
         text: Text,
         temperature: float,
@@ -165,7 +164,7 @@ class _Register:
 def _assembled(
     chain: list[Piece],
     traces: Sequence[Trace],
-    detections: ProteinDetections,
+    detections: Detections,
     register: _Register,
     everything: Tensor,
 ) -> ThreadedChain:
@@ -235,18 +234,18 @@ def _concatenated(parts: Sequence[ThreadedChain]) -> ThreadedChain:
     )
 
 
-def _filled(chain: ThreadedChain, detections: ProteinDetections, everything: Tensor) -> ThreadedChain:
+def _filled(chain: ThreadedChain, detections: Detections, everything: Tensor) -> ThreadedChain:
     """The chain with residues put into gaps of `LONGEST_FILL` and less that they can span without a clash."""
     hands = chain_hands(chain, detections)
     step = chain.position.diff()
     apart = chain.alpha_angstrom.diff(dim=0).norm(dim=1)
-    gaps = (step > 1) & (step <= LONGEST_FILL + 1) & (apart < TRANS_ANGSTROM * step + 1.0)
+    gaps = (step > 1) & (step <= LONGEST_FILL + 1) & (apart < detections.polymer.longest_step_angstrom * step + 1.0)
     parts, done = [], 0
     for i in torch.nonzero(gaps).squeeze(1).tolist():
         n = int(step[i]) - 1
         inner = bridged(hands.take(torch.tensor([i])), hands.take(torch.tensor([i + 1])), n)[0]
         is_end = (torch.cdist(everything, chain.alpha_angstrom[i : i + 2]) < 1e-3).any(1)
-        if n > 2 and bool((torch.cdist(inner, everything[~is_end]) < CLASH_ANGSTROM).any()):
+        if n > 2 and bool((torch.cdist(inner, everything[~is_end]) < detections.polymer.crowded_angstrom).any()):
             continue
         sure = chain.register_probability[i : i + 2].min()
         fill = ThreadedChain(
@@ -263,14 +262,15 @@ def _filled(chain: ThreadedChain, detections: ProteinDetections, everything: Ten
     return _concatenated([*parts, _taken(chain, torch.arange(done, len(chain)))])
 
 
-def chain_hands(chain: ThreadedChain, detections: ProteinDetections) -> Hands:
+def chain_hands(chain: ThreadedChain, detections: Detections) -> Hands:
     """What each residue expects of its neighbours; one without a candidate expects the chain to go on as it came."""
     seen = chain.candidate >= 0
     hands = Hands.of(detections).take(chain.candidate.clamp(min=0), chain.is_reversed)
     place = chain.alpha_angstrom
     onwards = torch.cat([place[:1] - place[:1] + 1e-3, place.diff(dim=0)])
     backwards = torch.cat([-place.diff(dim=0), place[:1] - place[:1] + 1e-3])
-    unit_on, unit_back = (TRANS_ANGSTROM * torch.nn.functional.normalize(v, dim=1) for v in (onwards, backwards))
+    step = detections.polymer.step_angstrom
+    unit_on, unit_back = (step * torch.nn.functional.normalize(v, dim=1) for v in (onwards, backwards))
     mask = seen[:, None]
     return Hands(
         place,
@@ -278,6 +278,7 @@ def chain_hands(chain: ThreadedChain, detections: ProteinDetections) -> Hands:
         torch.where(mask, hands.back_angstrom, unit_back),
         torch.where(mask, hands.carbon_angstrom, 0.4 * unit_on),
         torch.where(mask, hands.nitrogen_angstrom, 0.4 * unit_back),
+        detections.polymer,
     )
 
 

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from kernels.models.bridging import bridged
-from kernels.models.detections import ProteinDetections
+from kernels.models.detections import Detections
 from kernels.models.neighbours import pairs_within
+from kernels.models.polymers import PROTEIN, Polymer
 from kernels.models.tracing import Density, Hands, LinkNoise, Links, link_noise, links_between
 from tasks.building.paths import Integers, Limit, as_paths, best_paths
 
-CROWDED_ANGSTROM = 2.8
-"""Closer than any two Cα: of such candidates one is none, unless they are linked."""
 SHARE_OF_GAP = (0.85, 0.05)
 """Of candidates: whose next candidate is their neighbour, and whose next one has one residue between."""
 SHARE_OF_GAP_AT_ENDS = (0.4, 0.25, 0.1, 0.05)
@@ -36,16 +35,17 @@ _N_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Trace:
-    """A stretch of chain from the N to the C terminus."""
+    """A stretch of chain from the N to the C terminus, or from the 5' to the 3' end."""
 
     candidate: Tensor
     """(residue,) int64 row of the detections, -1 for residues that were put between two"""
     is_reversed: Tensor
     """(residue,) whether the candidate takes its next residue for the previous one"""
     alpha_angstrom: Tensor
-    """(residue, 3)"""
+    """(residue, 3) Cα or C4'"""
     link_log_odds: Tensor
     """(residue - 1,) of each link; that of the bridge for the links of residues that were put between"""
+    polymer: Polymer = PROTEIN
 
     def __len__(self) -> int:
         return len(self.candidate)
@@ -70,7 +70,7 @@ class _Stretch:
         )
 
 
-def trace_chains(detections: ProteinDetections, density_at: Density | None = None) -> list[Trace]:
+def trace_chains(detections: Detections, density_at: Density | None = None) -> list[Trace]:
     """Stretches of chain through the candidates, the longest first.
 
     Every candidate has one successor and one predecessor at most and lies on no ring; up to three residues that have
@@ -101,14 +101,15 @@ def _linked_candidates(hands: Hands, use: np.ndarray, noise: LinkNoise, density_
     links = links_between(hands, hands, noise, SHARE_OF_GAP, noise.crowd_per_angstrom3, density_at)
     links = links.take(links.log_odds > WEAKEST_LINK)
     source, target, odds = links.source.numpy(), links.target.numpy(), links.log_odds.double().numpy()
-    used, chosen = best_paths(use, source, target, odds, _crowded(hands.alpha_angstrom, source, target))
+    used, chosen = best_paths(use, source, target, odds, _crowded(hands, source, target))
     single = [_Stretch((i,), (False,), (), ()) for i in range(len(hands))]
     return [s for s in _joined(single, links.take(torch.from_numpy(chosen))) if len(s) > 1 or used[s.candidate[0]]]
 
 
-def _crowded(place: Tensor, source: Integers, target: Integers) -> list[Limit]:
-    """Pairs that are too close, each with the links between them."""
-    first, second, _ = pairs_within(place, place, CROWDED_ANGSTROM)
+def _crowded(hands: Hands, source: Integers, target: Integers) -> list[Limit]:
+    """Pairs that are too close, each with the links between them: of such candidates one is none, unless linked."""
+    place = hands.alpha_angstrom
+    first, second, _ = pairs_within(place, place, hands.polymer.crowded_angstrom)
     pairs: dict[tuple[int, int], list[int]] = {(i, j): [] for i, j in zip(first.tolist(), second.tolist()) if i < j}
     for link, (i, j) in enumerate(zip(source.tolist(), target.tolist())):
         pairs.get((min(i, j), max(i, j)), []).append(link)
@@ -148,14 +149,14 @@ def _with_spares(hands: Hands, stretches: list[_Stretch]) -> list[_Stretch]:
     long = [s for s in stretches if len(s) > 1]
     taken = torch.tensor([i for s in long for i in s.candidate], dtype=torch.int64)
     free = torch.ones(len(hands), dtype=torch.bool)
-    free[pairs_within(hands.alpha_angstrom[taken], hands.alpha_angstrom, CROWDED_ANGSTROM)[1]] = False
+    free[pairs_within(hands.alpha_angstrom[taken], hands.alpha_angstrom, hands.polymer.crowded_angstrom)[1]] = False
     return long + [_Stretch((i,), (False,), (), ()) for i in torch.nonzero(free).squeeze(1).tolist()]
 
 
 def _crowded_spares(hands: Hands, stretches: list[_Stretch], n: int) -> list[Limit]:
     single = [f for f, s in enumerate(stretches[:n]) if len(s) == 1]
     place = hands.alpha_angstrom[torch.tensor([stretches[f].candidate[0] for f in single], dtype=torch.int64)]
-    first, second, _ = pairs_within(place, place, CROWDED_ANGSTROM)
+    first, second, _ = pairs_within(place, place, hands.polymer.crowded_angstrom)
     pairs = [(single[i], single[j]) for i, j in zip(first.tolist(), second.tolist()) if i < j]
     return [Limit((i, j, i + n, j + n)) for i, j in pairs]
 
@@ -192,6 +193,5 @@ def _placed(hands: Hands, stretch: _Stretch) -> Trace:
         is_reversed += [False] * missing + [stretch.is_reversed[i + 1]]
         place += [bridged(before, after, missing)[0], after.alpha_angstrom]
         odds += [log_odds] * (missing + 1)
-    return Trace(
-        torch.tensor(candidate), torch.tensor(is_reversed), torch.cat(place), torch.tensor(odds, dtype=torch.float64)
-    )
+    links = torch.tensor(odds, dtype=torch.float64)
+    return Trace(torch.tensor(candidate), torch.tensor(is_reversed), torch.cat(place), links, hands.polymer)

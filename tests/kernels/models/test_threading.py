@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
+from kernels.models.polymers import PROTEIN
 from kernels.models.threading import (
-    BACKGROUND,
     MOVES,
     UNKNOWN,
     GapCosts,
@@ -94,7 +94,7 @@ def test_residues_that_are_not_trusted_and_types_that_are_not_known_say_nothing(
     assert profile_log_odds(profile, torch.zeros(5), 1.0).abs().max() < 1e-6
     scores = column_scores(profile_log_odds(profile, torch.ones(5), 1.0), torch.tensor([UNKNOWN, 4]))
     assert (scores[:, 0] == 0).all()
-    assert torch.allclose(scores[:, 1], torch.log(profile[:, 4] / BACKGROUND[4]).double(), atol=1e-5)
+    assert torch.allclose(scores[:, 1], torch.log(profile[:, 4] / PROTEIN.background[4]).double(), atol=1e-5)
 
 
 def test_p_values_of_chance_are_even():

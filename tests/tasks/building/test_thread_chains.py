@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernels.models.polymers import NUCLEIC_ACID, PROTEIN
 from kernels.models.residues import AMINO_ACID_LETTERS
-from tasks.building.sequences import targets
+from tasks.building.sequences import sequences_of, targets, told_kind
 from tasks.building.thread_chains import thread_chains
 from tasks.building.trace_chains import trace_chains
 from tests.truth.protein_detections import EASY, TYPICAL, KnownChain, cage_subunits, simulated_detections
@@ -117,7 +118,8 @@ def test_the_same_sequence_twice_is_two_copies():
         ("ACD1EF?", None, r"sequence 1 has letters .*'1' at position 4, '\?' at position 7"),
         (">sp|P1|\nACDEF", None, "'>' at position 1"),
         ("  ", None, "sequence 1 is empty"),
-        ("ACGUACGUACGUACGUACGUACGU", None, "nucleic acid"),
+        ("rna:ACGE", None, "sequence 1 has letters that stand for no nucleotide: 'E' at position 4"),
+        ("peptide:ACD", None, "said to be 'peptide'; expected protein, rna, dna"),
         ("ACDEFGHIKLMNPQRSTVWY" * 100, None, "2000 residues, but the map shows 100"),
         ("ACDEF", [0], "one positive number"),
     ],
@@ -125,3 +127,27 @@ def test_the_same_sequence_twice_is_two_copies():
 def test_sequences_that_cannot_be_used_are_named(sequence, copies, says):
     with pytest.raises(ValueError, match=says):
         targets([sequence], copies, 100)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "letters"),
+    [
+        ("acgu acgu*", "rna", "ACGUACGU"),
+        ("ACGTACGT", "dna", "ACGTACGT"),
+        ("GGGGGGGG", "rna", "GGGGGGGG"),
+        ("GGGGGGG", "protein", "GGGGGGG"),
+        ("protein:GGGGGGGG", "protein", "GGGGGGGG"),
+        ("dna:GGGG", "dna", "GGGG"),
+        ("ACDEFGHIKL", "protein", "ACDEFGHIKL"),
+    ],
+)
+def test_a_sequence_is_of_protein_rna_or_dna(given, kind, letters):
+    assert told_kind(given) == (kind, letters)
+
+
+def test_sequences_of_two_kinds_are_threaded_apart():
+    given = ["ACDEFGHIKL", "ACGUACGU"]
+    with pytest.raises(ValueError, match="of proteins and of nucleic acids"):
+        targets(given, None, 100)
+    assert sequences_of(NUCLEIC_ACID, given, [1, 2]) == (["rna:ACGUACGU"], [2])
+    assert sequences_of(PROTEIN, given, None) == (["protein:ACDEFGHIKL"], None)
