@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from distributed import Client, LocalCluster
 
 from tasks.stores.session_store import SessionStore
+from tests.truth.real_maps import REAL_DATA
 
 torch.set_num_threads(2)
 
@@ -38,7 +38,6 @@ def store(tmp_path: Path) -> SessionStore:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real micrographs, particles and maps; tests that need it skip where it is absent."""
-    folder = Path(os.environ.get("VITRIFLOW_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"real data folder {folder} is absent; set VITRIFLOW_REAL_DATA to run this test")
-    return folder
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"real data folder {REAL_DATA} is absent; set VITRIFLOW_REAL_DATA to run this test")
+    return REAL_DATA

@@ -8,7 +8,6 @@ figures tell what becomes of detections of a given quality.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,9 +34,9 @@ from tests.truth.protein_detections import (
     known_chains,
     simulated_detections,
 )
+from tests.truth.real_maps import REAL_DATA
 from tests.truth.traced import TraceFigures, positions_in_truth, trace_figures
 
-REAL_DATA = Path(os.environ.get("VITRIFLOW_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 LEVELS = {
     "easy (5 % missing, 10 % false, 0.4 Å, 10°, 60 % typing)": EASY,
     "typical (10 %, 20 %, 0.6 Å, 20°, 45 %)": TYPICAL,

@@ -22,9 +22,9 @@ from kernels.models.secondary_structure import secondary_structure
 from kernels.networks.detection import detect
 from kernels.scores import matched_points
 from tasks.building.detector import detector
-from tests.benchmarks.session import REAL_DATA
-from tests.truth.real_maps import RealMap, apoferritin, integrin, vp6
+from tests.truth.real_maps import REAL_DATA, RealMap, apoferritin, integrin, vp6
 
+MAPS = (apoferritin, vp6, integrin)
 _RADIUS_ANGSTROM = 2.0
 _NEAR_ANGSTROM = 4.0
 _THRESHOLD = 0.5
@@ -125,7 +125,7 @@ def table(rows: list[DetectionFigures]) -> str:
 
 def main(data: Path = REAL_DATA, weights: str | None = None) -> None:
     """Print the table for the real maps in DATA."""
-    print(table([figures(read(data), weights) for read in (apoferritin, vp6, integrin)]))
+    print(table([figures(read(data), weights) for read in MAPS]))
 
 
 if __name__ == "__main__":

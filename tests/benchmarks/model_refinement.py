@@ -31,11 +31,10 @@ from tasks.formats.structure import read_structure
 from tasks.model_refinement.evidence import Evidence
 from tasks.model_refinement.params import RefineModelParams
 from tasks.model_refinement.rounds import refined_rounds
-from tests.benchmarks.session import REAL_DATA
 from tests.truth.cage_model import trace_of
 from tests.truth.model_maps import protein_of, simulated_maps
 from tests.truth.monomers import unpacked_monomers
-from tests.truth.real_maps import apoferritin, integrin, vp6
+from tests.truth.real_maps import REAL_DATA, apoferritin, integrin, vp6
 
 SIMULATED = (
     # held-out structure, resolution Å, RMS error of the trace Å

@@ -1,4 +1,4 @@
-"""`make bench`: the machinery, a simulated session of an unused seed and, where its folder is, real apoferritin.
+"""`make bench`: the machinery, a simulated session of an unused seed and, where their folder is, real data.
 
 Prints accuracy, CPU-seconds and peak memory together, and writes them to ``bench/``.
 """
@@ -26,17 +26,17 @@ from flows.process_session import process_session
 from flows.recipe import read_recipe
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
-from tests.benchmarks import apoferritin, operation
+from tests.benchmarks import apoferritin, detection, models, operation
+from tests.truth.real_maps import REAL_DATA
 
 SEED = 20261
 """Of the session that is reported; nothing was tuned on it."""
-REAL_DATA = Path(os.environ.get("VITRIFLOW_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def main(
     folder: Annotated[Path, typer.Option(help="Folder for sessions and tables.")] = Path("bench"),
     seed: Annotated[int, typer.Option(help="Of the simulated session.")] = SEED,
-    only: Annotated[str, typer.Option(help="simulated, real, operation or all.")] = "all",
+    only: Annotated[str, typer.Option(help="simulated, real, models, operation or all.")] = "all",
 ) -> None:
     """Run the benchmark of whole sessions and of the machinery."""
     root = folder.resolve()
@@ -59,8 +59,17 @@ def main(
             found = apoferritin.compare(str(root / "apoferritin.zarr"), REAL_DATA)
             tables += ["## Real session: apoferritin, EMPIAR-10146", accuracy(found), resources(reports)]
             (root / "real.json").write_text(json.dumps([c.model_dump() for c in found], indent=1))
-        elif only in ("real", "all"):
+        elif only in ("real", "models", "all"):
             tables.append(f"(no real data at {REAL_DATA}; set VITRIFLOW_REAL_DATA)")
+        if only in ("models", "all") and REAL_DATA.is_dir():
+            shutil.rmtree(root / "models", ignore_errors=True)
+            maps = [detection.figures(read(REAL_DATA)) for read in detection.MAPS]
+            tables += ["## Residues found in real maps", detection.table(maps)]
+            modelled = models.models(root / "models", REAL_DATA)
+            for name, found, reports in modelled:
+                tables += [f"## Model: {name}", accuracy(found), resources(reports)]
+            lines = [c.model_dump() for _, found, _ in modelled for c in found]
+            (root / "models.json").write_text(json.dumps(lines, indent=1))
     text = "\n\n".join(tables) + "\n"
     (root / "bench.md").write_text(text)
     Console(soft_wrap=True).print(text, markup=False, highlight=False)

@@ -36,7 +36,7 @@ from tasks.formats.structure import read_structure
 from tasks.training.structures import read_structures
 from tasks.validation.planted_errors import KINDS
 from tasks.validation.reliability_fit import Examples, examples_of, judged_model, protein_to_plant_in
-from tests.benchmarks.session import REAL_DATA
+from tests.truth.real_maps import REAL_DATA
 
 _N_SAMPLES = 1000
 _SEED = 770_000

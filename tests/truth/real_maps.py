@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from kernels.models.atomic_model import AtomicModel, joined
 from kernels.rotations import symmetry_group
 from tasks.formats.map_file import read_map
 from tasks.formats.structure import read_structure
+
+REAL_DATA = Path(os.environ.get("VITRIFLOW_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
+"""Folder of real data; what needs it does without where it is absent, and says so."""
 
 
 @dataclass(frozen=True, eq=False)
