@@ -16,6 +16,7 @@ from kernels.models.atomic_model import AtomicModel
 from kernels.networks.detection import detect
 from tasks.building.build_chains import build_chains
 from tasks.building.detector import detector
+from tasks.building.elements import elements_of
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
@@ -77,12 +78,17 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     except ValueError as error:
         raise SkipItem(f"maps/{params.map}: {error}") from error
     is_inside = _is_inside(built.model, grid)
-    write_model(attempt, built.model.take_residues(is_inside), "built")
+    model = built.model.take_residues(is_inside)
+    write_model(attempt, model, "built")
+    elements = elements_of(model, found)
+    attempt.details["elements"] = [element.model_dump(mode="json") for element in elements]
     attempt.details["chains"] = [str(chain) for chain in built.chains]
     attempt.figures.update(
         n_candidates=len(candidates),
         n_cut_off=int((~is_inside).sum()),
         n_in_register=int((built.register_probability > _IN_REGISTER).sum()),
+        n_helices=sum(element.kind == "helix" for element in elements),
+        n_strands=sum(element.kind == "strand" for element in elements),
         mean_confidence=round(float(built.confidence.mean()), 3),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv3d
 
 from kernels import fourier
 from kernels.maps.grid import DensityGrid
@@ -30,6 +31,9 @@ _MARGIN = 8
 _LEAST_UNIT = 0.4
 """Of the map's unit of density: a tile of nothing but noise is not to be read as if it were a molecule."""
 _LEAST_PROBABILITY = 0.05
+_STRUCTURE_SIGMA_ANGSTROM = 2.7
+"""Of the bell under which cells tell of structure together; best of 1.3, 2, 2.7 and 3.3 Å at 4 to 6 Å on simulated
+patches of the clusters that calibrate the network: 73.4 % of residues right, 71.0 % each by itself."""
 MERGED_ANGSTROM = 1.9
 """Half of the distance from one Cα to the next: cells that vote for places so near to each other mean the same one."""
 MERGED_NUCLEOTIDES_ANGSTROM = 2.5
@@ -43,8 +47,19 @@ class MapDetections:
     nucleic: NucleotideDetections
     content: Tensor
     """(cell z, cell y, cell x, 3) probability that an atom of protein, nucleic acid or something else lies there."""
+    structure: Tensor
+    """(cell z, cell y, cell x, 3) probability of helix, strand and coil of the residues around, where there are any."""
     cell_angstrom: Tensor
     """(cell z, cell y, cell x, 3) float64 centres of the cells."""
+
+    def structure_at(self, places_angstrom: Tensor) -> Tensor:
+        """(n, 3) probability of helix, strand and coil at places (n, 3) in Å, that of the nearest cell."""
+        shape = torch.tensor(self.structure.shape[:3], device=self.structure.device)
+        first = self.cell_angstrom[0, 0, 0]
+        step = (self.cell_angstrom[-1, -1, -1] - first) / (shape - 1).clamp_min(1)
+        index = ((places_angstrom.to(first) - first) / step.clamp_min(1e-6)).round().long()
+        z, y, x = index.clamp_min(0).minimum(shape - 1).unbind(-1)
+        return self.structure[z, y, x]
 
 
 @torch.inference_mode()
@@ -69,6 +84,7 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
     n_cells = tuple(-(-n // CELL_VOXELS) for n in shape)
     found: list[tuple[Tensor, Tensor]] = []
     content = torch.zeros(*n_cells, 3, device=device)
+    structure = torch.zeros(*n_cells, 3, device=device)
     tiles = list(_tiles(shape))
     for first in range(0, len(tiles), tile_batch):
         batch = tiles[first : first + tile_batch]
@@ -79,6 +95,7 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
             channels = channels[inner]
             told = split(channels)
             content[target] = told.content.sigmoid()
+            structure[target] = told.alpha.sigmoid() * told.secondary_structure.softmax(-1)
             useful = (torch.maximum(told.alpha, told.sugar).sigmoid() > _LEAST_PROBABILITY).squeeze(-1)
             found.append((centres[inner][useful], channels[useful]))
     centres = torch.cat([c for c, _ in found])
@@ -88,8 +105,25 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
         _protein(centres, told, place, network.calibration),
         _nucleic(centres, told, place, network.calibration),
         content,
+        _shares(_blurred(structure)),
         place.of(cell_centres(tuple(n * CELL_VOXELS for n in n_cells), device=device)),
     )
+
+
+def _blurred(of_cells: Tensor) -> Tensor:
+    """(cell z, cell y, cell x, channel) under a bell: residues near each other tend to have the same structure."""
+    reach = round(3 * _STRUCTURE_SIGMA_ANGSTROM / (CELL_VOXELS * VOXEL_ANGSTROM))
+    at = torch.arange(-reach, reach + 1, device=of_cells.device) * (CELL_VOXELS * VOXEL_ANGSTROM)
+    bell = torch.exp(-(at**2) / (2 * _STRUCTURE_SIGMA_ANGSTROM**2)).to(of_cells.dtype)
+    channels = of_cells.permute(3, 0, 1, 2)[:, None]
+    for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)):
+        kernel = bell.reshape(shape)
+        channels = conv3d(channels, kernel[None, None], padding=tuple(n // 2 for n in kernel.shape))
+    return channels[:, 0].permute(1, 2, 3, 0)
+
+
+def _shares(weights: Tensor) -> Tensor:
+    return (weights + 1e-6) / (weights + 1e-6).sum(-1, keepdim=True)
 
 
 def resampled(density: Tensor, voxel_size_angstrom: float) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,23 @@ class ResidueValidation(BaseModel):
     verdict: Verdict | None
 
 
+class Element(BaseModel):
+    """A helix or a strand of a traced model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["helix", "strand"]
+    chain: str
+    first: str
+    """Number of the first residue."""
+    last: str
+    start_angstrom: tuple[float, float, float]
+    """End of its axis at the first residue, (z, y, x)."""
+    end_angstrom: tuple[float, float, float]
+    probability: float
+    """Mean of its residues'."""
+
+
 class Region(BaseModel):
     """Residues in a row that are not trusted."""
 

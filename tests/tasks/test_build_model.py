@@ -23,7 +23,11 @@ def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path):
     model = read_model(store, "built")
     found, true = model.positions("CA")[:, 0], maps.model.positions("CA")[:, 0]
     assert (matched_points(found, true, 3.0) >= 0).sum() > 0.7 * len(true)
-    figures = store.product("models/built").record().figures
+    record = store.product("models/built").record()
+    helices = [element for element in record.details["elements"] if element["kind"] == "helix"]
+    in_helices = sum(int(helix["last"]) - int(helix["first"]) + 1 for helix in helices)
+    assert in_helices > 0.6 * model.n_residues  # 68 of the 80 are
+    figures = record.figures
     assert figures["n_residues"] == model.n_residues
     assert build_model.fn(store.url, params).kept == ["models/built in imported"]
 
