@@ -16,7 +16,7 @@ from kernels.models.atomic_model import AtomicModel
 from kernels.networks.detection import detect
 from tasks.building.build_chains import build_chains
 from tasks.building.detector import detector
-from tasks.building.elements import elements_of
+from tasks.building.elements import topology_lines, traced_elements
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
@@ -39,6 +39,9 @@ class BuildModelParams(StageParams):
     """Name of the map in the store."""
     sequences: tuple[str, ...] = ()
     """One-letter codes of the proteins; without any, residues get their likeliest types."""
+    structures: tuple[str, ...] = ()
+    """Known or predicted secondary structures of chains, a letter a residue (H helix, E strand): elements of the map
+    are matched to them."""
     copies: tuple[int, ...] | None = None
     """How often each sequence is there; None where that is not known."""
     least_confidence: float = Field(default=0.2, ge=0, le=1)
@@ -80,8 +83,10 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     is_inside = _is_inside(built.model, grid)
     model = built.model.take_residues(is_inside)
     write_model(attempt, model, "built")
-    elements = elements_of(model, found)
+    traced = traced_elements(model, found)
+    elements = traced.records()
     attempt.details["elements"] = [element.model_dump(mode="json") for element in elements]
+    attempt.details["topology"] = topology_lines(traced, params.structures)
     attempt.details["chains"] = [str(chain) for chain in built.chains]
     attempt.figures.update(
         n_candidates=len(candidates),

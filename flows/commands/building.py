@@ -35,6 +35,10 @@ def model(
     half1: Annotated[Path | None, typer.Option(help="Unfiltered half map.")] = None,
     half2: Annotated[Path | None, typer.Option(help="The other half map.")] = None,
     sequence: Annotated[list[Path] | None, typer.Option(help="FASTA file of the proteins; may be repeated.")] = None,
+    structure: Annotated[
+        list[Path] | None,
+        typer.Option(help="FASTA file of known or predicted secondary structures in H, E and C; may be repeated."),
+    ] = None,
     resolution: Annotated[float | None, typer.Option(help="Å, where nobody else tells it.")] = None,
     voxel_size: Annotated[float | None, typer.Option(help="Å, in place of what the map says.")] = None,
     flip: Annotated[bool, typer.Option(help="Model the mirror image: the map of --map is of the wrong hand.")] = False,
@@ -46,6 +50,7 @@ def model(
     """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
     with readable_errors(ServiceError, StageFailedError, ExportError, MissingTablesError):
         letters = [found.letters for path in sequence or [] for found in read_fasta(path)]
+        structures = [found.letters for path in structure or [] for found in read_fasta(path)]
         files = None
         if map is not None:
             files = ImportMapParams(
@@ -63,7 +68,7 @@ def model(
         library = None if monomers is None else str(monomers.absolute())
         recipe = ModelRecipe(
             import_map=files,
-            build_model=BuildModelParams(sequences=tuple(letters)),
+            build_model=BuildModelParams(sequences=tuple(letters), structures=tuple(structures)),
             refine_model=RefineModelParams(resolution_angstrom=resolution, monomer_library=library),
         )
         with running_services():

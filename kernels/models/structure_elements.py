@@ -21,6 +21,10 @@ SHARE = (0.3775, 0.2126, 0.4099)
 LEAST_RESIDUES = {HELIX: 5, STRAND: 3}
 """Of an element; shorter ones are coil."""
 _RISE_ANGSTROM = {HELIX: 1.5, STRAND: 3.3}
+_BEND_OVER = {HELIX: 4, STRAND: 2}
+"""Residues before and after a place between which an axis is to go straight on."""
+_LEAST_COSINE = 0.5
+"""Of the angle between the two, 60 degrees."""
 _AVERAGED = {HELIX: 4, STRAND: 2}
 """Successive Cα whose mean lies on the axis."""
 
@@ -116,11 +120,28 @@ def structure_elements(alpha_angstrom: Tensor, posterior: Tensor, is_linked: Ten
         (residue,) as there.
     """
     found = []
-    for kind, first, last in stretches(posterior.argmax(-1), is_linked):
-        start, end = _axis(alpha_angstrom[first : last + 1].double(), kind)
-        sure = float(posterior[first : last + 1, kind].mean())
-        found.append(StructureElement(kind, first, last - first + 1, start, end, sure))
+    for kind, begin, end in stretches(posterior.argmax(-1), is_linked):
+        for first, last in _straight_parts(alpha_angstrom.double(), kind, begin, end):
+            start, stop = _axis(alpha_angstrom[first : last + 1].double(), kind)
+            sure = float(posterior[first : last + 1, kind].mean())
+            found.append(StructureElement(kind, first, last - first + 1, start, stop, sure))
     return found
+
+
+def _straight_parts(alpha: Tensor, kind: int, first: int, last: int) -> list[tuple[int, int]]:
+    """Residues of a stretch, parted where its axis bends most, as long as that is too much for one element."""
+    middle = alpha[first : last + 1].unfold(0, _AVERAGED[kind], 1).mean(-1)
+    span = _BEND_OVER[kind]
+    if len(middle) <= 2 * span:
+        return [(first, last)]
+    along = torch.nn.functional.normalize(middle[span:] - middle[:-span], dim=-1)
+    cosine = (along[:-span] * along[span:]).sum(-1)
+    worst = int(cosine.argmin())
+    if cosine[worst] > _LEAST_COSINE:
+        return [(first, last)]
+    at = first + worst + span + _AVERAGED[kind] // 2
+    parts = [(first, at - 1), (at, last)]
+    return [part for a, b in parts if b - a + 1 >= LEAST_RESIDUES[kind] for part in _straight_parts(alpha, kind, a, b)]
 
 
 def _axis(alpha: Tensor, kind: int) -> tuple[Tensor, Tensor]:

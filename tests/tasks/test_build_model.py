@@ -3,6 +3,8 @@
 import torch
 
 from kernels.maps.grid import DensityGrid
+from kernels.models.residues import SECONDARY_STRUCTURES
+from kernels.models.secondary_structure import secondary_structure
 from kernels.scores import matched_points
 from tasks.build_model import BuildModelParams, build_model
 from tasks.formats.map_file import write_map
@@ -17,7 +19,9 @@ def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path):
     maps = simulated_maps(cage_subunit(80), 2.5)
     write_map(tmp_path / "map.mrc", maps.sharpened)
     import_map.fn(store.url, ImportMapParams(map=str(tmp_path / "map.mrc")))
-    params = BuildModelParams(map="imported", n_turns=2)
+    truth = secondary_structure(maps.model.positions("N", "CA", "C", "O"), maps.model.is_linked())
+    predicted = "".join(SECONDARY_STRUCTURES[state][0].upper() for state in truth.tolist())
+    params = BuildModelParams(map="imported", n_turns=2, structures=(predicted.replace("S", "E"),))
     report = build_model.fn(store.url, params)
     assert report.done == ["models/built in imported"], (report.failed, report.skipped)
     model = read_model(store, "built")
@@ -27,6 +31,8 @@ def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path):
     helices = [element for element in record.details["elements"] if element["kind"] == "helix"]
     in_helices = sum(int(helix["last"]) - int(helix["first"]) + 1 for helix in helices)
     assert in_helices > 0.6 * model.n_residues  # 68 of the 80 are
+    summary, *placed = record.details["topology"]
+    assert summary.startswith("structure 1: 2 of 2 segments placed") and len(placed) == 2
     figures = record.figures
     assert figures["n_residues"] == model.n_residues
     assert build_model.fn(store.url, params).kept == ["models/built in imported"]

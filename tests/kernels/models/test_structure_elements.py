@@ -66,3 +66,13 @@ def test_a_helix_has_the_axis_and_the_length_of_a_helix():
     lateral = (lateral - (lateral @ direction)[:, None] * direction).norm(dim=-1)
     assert ((lateral - 2.3).abs() < 0.35).all()
     assert (alpha[-1] - alpha[0]) @ direction > 0
+
+
+def test_two_helices_with_a_tight_turn_between_them_are_two():
+    """The turn is told as helix as well, as where a map is coarse."""
+    torsions = torch.tensor([-63.0, -42.0], dtype=torch.float64).deg2rad().repeat(45, 1)
+    torsions[20:24] = torch.tensor([[-95.0, 5], [60, 40], [-75, 130], [-60, -35]], dtype=torch.float64).deg2rad()
+    alpha = backbone_coordinates(torsions)[:, 1].flip(-1)
+    elements = structure_elements(alpha, said([HELIX] * 45, 0.9), linked(45))
+    assert len(elements) == 2
+    assert all(abs(element.n_residues - 22) <= 4 for element in elements)
