@@ -8,9 +8,11 @@ from pydantic import Field
 from flows.sole_use import MODELS, sole_use
 from tasks.build_model import BuildModelParams, build_model
 from tasks.check_hand import CheckHandParams, check_hand, is_wrong_hand
+from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.flip_map import FLIPPED, FlipMapParams, flip_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.model_refinement.params import RefineModelParams
+from tasks.rebuild_model import RebuildModelParams, rebuild_model
 from tasks.records.session import StageParams, StageReport
 from tasks.refine_model import refine_model
 from tasks.stores.session_store import SessionStore
@@ -29,11 +31,17 @@ class ModelRecipe(StageParams):
     build_model: BuildModelParams = Field(default_factory=BuildModelParams)
     refine_model: RefineModelParams = Field(default_factory=RefineModelParams)
     validate_model: ValidateModelParams = Field(default_factory=lambda: ValidateModelParams(is_network_asked=True))
+    rebuild_model: RebuildModelParams = Field(default_factory=RebuildModelParams)
+    n_rounds: int = Field(default=2, ge=0, le=10)
+    """Most rounds in which what is not trusted is built anew, refined and judged again."""
 
 
 @flow(name="model", flow_run_name="model {session_url}")
 def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     """From a map in the store, or from files, to a refined model and a judgement of each of its residues.
+
+    What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over; every round
+    is kept, and ``models/chosen`` is the best of them.
 
     Returns
     -------
@@ -53,6 +61,15 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
         reports.append(_needed(build_model(session_url, recipe.build_model.model_copy(update=on_map))))
         reports.append(_needed(refine_model(session_url, recipe.refine_model.model_copy(update=on_map))))
         reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=on_map)))
+        if _is_made(reports[-1]):
+            models = ["refined"]
+            for number in range(1, recipe.n_rounds + 1):
+                made = _round_of_rebuilding(session_url, recipe, on_map, models[-1], number)
+                reports += made
+                if not _is_made(made[-1]):
+                    break
+                models.append(f"refined-{number}")
+            reports.append(_needed(choose_model(session_url, ChooseModelParams(models=tuple(models)))))
     return reports
 
 
@@ -70,6 +87,25 @@ def _map_of_right_hand(session_url: str, recipe: ModelRecipe, reports: list[Stag
         )
     reports.append(_needed(flip_map(session_url, FlipMapParams(map=name))))
     return FLIPPED
+
+
+def _round_of_rebuilding(
+    session_url: str, recipe: ModelRecipe, on_map: dict[str, str], model: str, number: int
+) -> list[StageReport]:
+    """What one round's stages report, up to the one that had nothing to do or came to nothing."""
+    again = {**on_map, "round": number}
+    source = {**again, "model": model, "sequences": recipe.build_model.sequences}
+    reports = [rebuild_model(session_url, recipe.rebuild_model.model_copy(update=source))]
+    if _is_made(reports[-1]):
+        reports.append(refine_model(session_url, recipe.refine_model.model_copy(update=again)))
+    if _is_made(reports[-1]):
+        judged = {**on_map, "model": f"refined-{number}"}
+        reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=judged)))
+    return reports
+
+
+def _is_made(report: StageReport) -> bool:
+    return not report.failed and not report.skipped
 
 
 def _needed(report: StageReport) -> StageReport:

@@ -18,31 +18,42 @@ from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
-_PRODUCT = "models/refined"
+_FIRST = "models/refined"
+_AFTER = "-"
+"""Before the number of a round of rebuilding."""
 
 
 @task(name="refine_model", cache_policy=NO_CACHE)
 def refine_model(session_url: str, params: RefineModelParams) -> StageReport:
     """``models/refined`` from a model and its maps; all rounds are kept in it, the best one is the model.
 
+    ``models/refined-<n>`` from what the n-th round of rebuilding made.
+
     Memory: 40 bytes a voxel of the map, and what servalcat takes (`RefineModelParams.memory_bytes`) beside the worker.
     """
-    return run_stage(session_url, _refinement, [_PRODUCT], params)
+    item = f"{_FIRST}{_AFTER}{params.round}" if params.round else _FIRST
+    return run_stage(session_url, _refinement, [item], params)
 
 
 def _address(item: str) -> str:
     return item
 
 
-def _inputs(store: SessionStore, _item: str) -> list[str]:
+def _inputs(store: SessionStore, item: str) -> list[str]:
     """Those that are there of all maps and models that parameters may name."""
-    named = [f"models/{name}" for name in ("built", "imported", "docked")]
+    number = item.removeprefix(_FIRST).removeprefix(_AFTER)
+    named = [_FIRST, _rebuilt(number)] if number else [f"models/{name}" for name in ("built", "imported", "docked")]
     named += [f"maps/{name}" for name in ("sharpened", "refined", "imported", "flipped")]
     return [address for address in named if store.product(address).record() is not None]
 
 
-def _refine(store: SessionStore, _item: str, params: RefineModelParams, attempt: Attempt) -> None:
-    about, model = density_map(store, params.map), read_model(store, params.model)
+def _rebuilt(number: int | str) -> str:
+    return f"models/rebuilt{_AFTER}{number}"
+
+
+def _refine(store: SessionStore, item: str, params: RefineModelParams, attempt: Attempt) -> None:
+    source = _rebuilt(params.round).removeprefix("models/") if params.round else params.model
+    about, model = density_map(store, params.map), read_model(store, source)
     resolution = params.resolution_angstrom or about.resolution_angstrom
     if resolution is None:
         raise SkipItem(f"the resolution of maps/{params.map} is not known; give `resolution_angstrom`")
@@ -50,9 +61,10 @@ def _refine(store: SessionStore, _item: str, params: RefineModelParams, attempt:
     require_monomers(library, model)
     sharpened = density_grid(store, params.map)
     evidence = _evidence(store, params, max(resolution, 2.001 * sharpened.voxel_size_angstrom))
-    done = refined_rounds(model, sharpened, evidence, library, params)
+    weight = store.product(_FIRST).done_record("model 'refined'").figures["weight"] if params.round else None
+    done = refined_rounds(model, sharpened, evidence, library, params, None if weight is None else float(weight))
     best = done.rounds[done.best]
-    write_model(attempt, best.model, "refined")
+    write_model(attempt, best.model, item.removeprefix("models/"))
     for made in done.rounds:
         attempt.write(made.name, np.frombuffer(mmcif_of(made.model, made.name), dtype=np.uint8))
     attempt.details["rounds"] = [{"name": made.name, **made.figures} for made in done.rounds]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.console import console, readable_errors
-from flows.commands.models import show_validation
+from flows.commands.models import show_rounds, show_validation
 from flows.commands.processing import show_reports
 from flows.commands.services import running_services
 from flows.model import ModelRecipe, StageFailedError
@@ -45,6 +45,9 @@ def model(
     monomers: Annotated[
         Path | None, typer.Option(help="Monomer library; else that of CLIBD_MON, CCP4 or Coot.")
     ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=0, max=10, help="Most rounds in which doubtful regions are built anew.")
+    ] = 2,
     output: Annotated[Path | None, typer.Option(help="Folder for the model, mmCIF, and the maps.")] = None,
 ) -> None:
     """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
@@ -70,13 +73,15 @@ def model(
             import_map=files,
             build_model=BuildModelParams(sequences=tuple(letters), structures=tuple(structures)),
             refine_model=RefineModelParams(resolution_angstrom=resolution, monomer_library=library),
+            n_rounds=rounds,
         )
         with running_services():
             show_reports(model_flow(session, recipe))
             report_session(session, ReportSessionParams())
         store = SessionStore.open(session)
-        if store.product("validations/refined").record() is not None:
-            show_validation(read_validation(store, "refined"))
+        if store.product("validations/chosen").record() is not None:
+            show_rounds(store.product("models/chosen").done_record("the chosen model"))
+            show_validation(read_validation(store, "chosen"))
         if output is not None:
             written = export_session.fn(session, str(output), ExportSessionParams(is_overwriting=True))
             console.print(f"{len(written)} files written to {output}", soft_wrap=True)

@@ -12,6 +12,7 @@ from rich.table import Table
 from flows.commands.console import console, readable_errors
 from tasks.formats.ramachandran_tables import MissingTablesError
 from tasks.records.model import ModelValidation
+from tasks.stores.commit import Record
 from tasks.validation.files import ValidationFiles, validate_files
 from tasks.validation.tables import region_rows, summary_rows
 
@@ -53,3 +54,24 @@ def show_validation(found: ModelValidation) -> None:
             doubtful.add_row(*region)
         console.print(doubtful)
     console.print(f"[bold]{found.decision}[/bold]: {found.decision_reason}")
+
+
+def show_rounds(chosen: Record) -> None:
+    """What each round of rebuilding did, and which one was taken."""
+    rounds = chosen.details.get("rounds", [])
+    if len(rounds) < 2:
+        return
+    table = Table("round", "residues", "trusted", "Q", "favoured", "clashscore", "built anew", box=box.SIMPLE_HEAD)
+    for made in rounds:
+        is_taken = made["name"] == chosen.figures.get("best_round")
+        shares = [_percent(made[key]) for key in ("trusted_percent", "ramachandran_favoured_percent")]
+        table.add_row(
+            f"[bold]{made['name']}[/bold], taken" if is_taken else made["name"],
+            str(made["residues"]), shares[0], f"{made['q_score']:.3f}", shares[1], f"{made['clashscore']:.1f}",
+            made["rebuilt"],
+        )  # fmt: skip
+    console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f} %"

@@ -80,7 +80,7 @@ def built_rounds(trace: AtomicModel, grid: DensityGrid, resolution_angstrom: flo
     for _ in range(n_rounds):
         target = fine if rounds else coarse
         backbone = backbone_on_trace(alpha, linked, trace.amino_acid, target, expected)
-        bare = _refined(_bare(backbone, trace), grid, resolution_angstrom, linked, _SCHEDULE[:2]).model
+        bare = _refined(bare_model(backbone, trace.residues), grid, resolution_angstrom, linked, _SCHEDULE[:2]).model
         turned = conformation(backbone_torsions(bare))
         backbone = bare.positions("N", "CA", "C", "O")
         model = with_side_chains(backbone, trace.residues, trace.amino_acid, turned, fine)
@@ -110,7 +110,7 @@ def repaired(model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, 
     backbone[is_flipped, 2:] = new[is_flipped, 2:]
     after = torch.roll(is_flipped, 1)
     backbone[after, 0] = new[after, 0]
-    turned = conformation(backbone_torsions(_bare(backbone, model)))
+    turned = conformation(backbone_torsions(bare_model(backbone, model.residues)))
     fitted = with_side_chains(backbone, model.residues, model.amino_acid, turned, fine)
     if fitted.names != model.names:
         raise ValueError("the model's atoms are not those that side chains are built of; build it from its Cα atoms")
@@ -149,11 +149,11 @@ def _surprise(model: AtomicModel, energy: dict[str, float], grid: DensityGrid, r
     return chemistry + map_surprise(grid, model, resolution_angstrom)
 
 
-def _bare(backbone: Tensor, about: AtomicModel) -> AtomicModel:
-    """N, CA, C and O of each residue, under its own name."""
+def bare_model(backbone: Tensor, residues: tuple[Residue, ...]) -> AtomicModel:
+    """N, CA, C and O (residue, 4, 3) of each residue, under its own name."""
     n = len(backbone)
     return AtomicModel(
-        about.residues,
+        residues,
         torch.arange(n).repeat_interleave(4),
         ("N", "CA", "C", "O") * n,
         ("N", "C", "C", "O") * n,

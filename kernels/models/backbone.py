@@ -33,7 +33,7 @@ def regular_trace(
     is_linked: Tensor,
     amino_acid: Tensor,
     density: Density,
-    tether_sigma_angstrom: float = 0.7,
+    tether_sigma_angstrom: float | Tensor = 0.7,
     n_steps: int = 60,
 ) -> Tensor:
     """(residue, 3) Cα moved to the distances that peptides keep, up the density, and not far from where they were.
@@ -46,6 +46,8 @@ def regular_trace(
         (residue,) whether a peptide leads on to the next one.
     amino_acid
         (residue,) index into `residues.AMINO_ACIDS`; peptides are cis before prolines that stand very near only.
+    tether_sigma_angstrom
+        How far a Cα may go, of all or (residue, 1) of each.
     """
     linked = torch.nonzero(is_linked[:-1]).squeeze(1)
     twice = torch.nonzero(is_linked[:-2] & is_linked[1:-1]).squeeze(1)

@@ -56,11 +56,20 @@ class MapLikelihood:
 
     def __call__(self, coordinates_angstrom: Tensor, pairs: tuple[Tensor, Tensor]) -> Tensor:
         """Energy of all atoms; differentiable once."""
+        own, shared = self.terms(coordinates_angstrom, pairs)
+        return shared.sum() + own.sum()
+
+    def terms(self, coordinates_angstrom: Tensor, pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """(atom,) energy of each atom in the field, and (pair,) of each pair; what they add up to is differentiable."""
         i, j = pairs
         gained = sampled(self.field, self.grid.to_voxels(coordinates_angstrom)) * self.strength
         distance = (coordinates_angstrom[i] - coordinates_angstrom[j]).square().sum(-1).clamp(min=1e-6).sqrt()
         felt: Tensor = _Tabulated.apply(self.force, distance)  # type: ignore[no-untyped-call]
-        return (felt * self.strength[i] * self.strength[j]).sum() - gained.sum()
+        return -gained, felt * self.strength[i] * self.strength[j]
+
+    def of(self, model: AtomicModel) -> MapLikelihood:
+        """The same likelihood for other atoms: a part of the model, or what one part is replaced with."""
+        return replace(self, strength=scattering_strength(model))
 
 
 class _Tabulated(torch.autograd.Function):

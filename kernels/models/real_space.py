@@ -12,10 +12,17 @@ from kernels import fourier
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.internal_coordinates import HYDROGENS, dihedral_rad
+from kernels.models.internal_coordinates import dihedral_rad
 from kernels.models.map_likelihood import MapLikelihood
 from kernels.models.neighbours import pairs_within
-from kernels.models.restraints import Restraints, near_in_bonds, protein_restraints, room_kind, room_table
+from kernels.models.restraints import (
+    Restraints,
+    near_in_bonds,
+    protein_restraints,
+    riding_hydrogens,
+    room_kind,
+    room_table,
+)
 from kernels.models.torsions import RAMACHANDRAN_STEP_DEG, ramachandran_surprise
 
 _STEPS_PER_LIST = 30
@@ -102,6 +109,7 @@ def refined_in_real_space(
     weights: Weights = Weights(),
     n_steps: int = 60,
     is_linked: Tensor | None = None,
+    is_free: Tensor | None = None,
 ) -> Refinement:
     """Minimise the map's and the restraints' surprise, that of Ramachandran, and crowding, by L-BFGS.
 
@@ -111,9 +119,11 @@ def refined_in_real_space(
         In rounds of 30, between which the list of near atoms is made anew.
     is_linked
         (residue,) as in `restraints.protein_restraints`.
+    is_free
+        (atom,) which atoms may move; all when None. Energies between others are left out.
     """
     restraints = protein_restraints(model, is_linked)
-    field = _Field(model, restraints, likelihood, weights)
+    field = _Field(model, restraints, likelihood, weights, is_free)
     place = model.coordinates_angstrom
     energy: dict[str, float] = {}
     for _ in range(max(1, math.ceil(n_steps / _STEPS_PER_LIST))):
@@ -131,44 +141,98 @@ def energies(
     return {name: float(value) for name, value in field(model.coordinates_angstrom).items()}
 
 
+def energies_of_groups(
+    model: AtomicModel,
+    likelihood: MapLikelihood,
+    group: Tensor,
+    weights: Weights = Weights(),
+    is_linked: Tensor | None = None,
+) -> Tensor:
+    """(group,) what is minimised, of the atoms of each group and of what they share with all others.
+
+    Parameters
+    ----------
+    group
+        (atom,) index, -1 for atoms of none. What two groups share is counted for both.
+    """
+    field = _Field(model, protein_restraints(model, is_linked), likelihood, weights, group >= 0)
+    field.list_neighbours(model.coordinates_angstrom)
+    total = torch.zeros(int(group.max()) + 1 if len(group) else 0, dtype=torch.float64)
+    for _, values, atoms in field.terms(model.coordinates_angstrom):
+        owner = group[atoms]
+        for column in range(owner.shape[1]):
+            own = owner[:, column]
+            counted = (own >= 0) & (own[:, None] != owner[:, :column]).all(1)
+            total.index_add_(0, own[counted], values[counted].double())
+    return total
+
+
 def _descended(field: _Field, start: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Coordinates (atom, 3) after a round of L-BFGS, and the energies that it ended with."""
-    free = start.clone().requires_grad_()
+    free = (start if field.is_free is None else start[field.is_free]).clone().requires_grad_()
+
+    def placed() -> Tensor:
+        return free if field.is_free is None else start.index_put((field.is_free,), free)
+
     optimizer = torch.optim.LBFGS(
         [free], max_iter=_STEPS_PER_LIST, history_size=12, line_search_fn="strong_wolfe", tolerance_change=1e-9
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        total = torch.stack(list(field(free).values())).sum()
+        total = torch.stack(list(field(placed()).values())).sum()
         total.backward()
         return total
 
     optimizer.step(closure)
-    place = free.detach()
+    place = placed().detach()
     return place, {name: float(value) for name, value in field(place).items()}
 
 
 class _Field:
     """The energy of a model's coordinates, in parts."""
 
-    def __init__(self, model: AtomicModel, restraints: Restraints, likelihood: MapLikelihood, weights: Weights) -> None:
-        self._restraints, self._likelihood, self._weights = restraints, likelihood, weights
+    def __init__(
+        self,
+        model: AtomicModel,
+        restraints: Restraints,
+        likelihood: MapLikelihood,
+        weights: Weights,
+        is_free: Tensor | None = None,
+    ) -> None:
+        self._restraints = restraints if is_free is None else restraints.touching(is_free)
+        self._likelihood, self._weights = likelihood, weights
+        self.is_free = is_free
+        """(atom,) which atoms may move, and whose energies are told; all when None."""
         self._bound = near_in_bonds(restraints.bonds, len(model))
-        self._kind = room_kind(model.elements, _riding(model))
+        self._kind = room_kind(model.elements, riding_hydrogens(model))
         self._surprise = ramachandran_surprise()
-        self._pairs = likelihood.pairs(model.coordinates_angstrom)
+        self._pairs = self._touching(*likelihood.pairs(model.coordinates_angstrom))
         self._i = self._j = torch.zeros(0, dtype=torch.int64)
         self._room = torch.zeros(0, dtype=torch.float64)
 
     def list_neighbours(self, place: Tensor) -> None:
-        self._pairs = self._likelihood.pairs(place)
+        self._pairs = self._touching(*self._likelihood.pairs(place))
         i, j, distance = pairs_within(place, place, float(room_table().max()) + _LIST_REACH_ANGSTROM)
         room = room_table()[self._kind[i], self._kind[j]]
         free = (i < j) & (distance < room + _LIST_REACH_ANGSTROM) & ~torch.isin(i * len(place) + j, self._bound)
-        self._i, self._j, self._room = i[free], j[free], room[free]
+        self._i, self._j = self._touching(i[free], j[free])
+        self._room = room_table()[self._kind[self._i], self._kind[self._j]]
+
+    def _touching(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
+        if self.is_free is None:
+            return i, j
+        kept = self.is_free[i] | self.is_free[j]
+        return i[kept], j[kept]
 
     def __call__(self, place: Tensor) -> dict[str, Tensor]:
+        total: dict[str, Tensor] = {}
+        for name, values, _ in self.terms(place):
+            total[name] = total[name] + values.sum() if name in total else values.sum()
+        return total
+
+    def terms(self, place: Tensor) -> list[tuple[str, Tensor, Tensor]]:
+        """Name, (term,) energies and (term, n) atoms of each kind of knowledge."""
         r, weights = self._restraints, self._weights
         first, second = place[r.pairs[:, 0]], place[r.pairs[:, 1]]
         distance = ((first - second).norm(dim=-1) - r.pair_angstrom) / r.pair_sigma
@@ -176,12 +240,17 @@ class _Field:
         volume = ((a - centre) * torch.linalg.cross(b - centre, c - centre)).sum(-1)
         corner = (volume - r.corner_volume) / r.corner_sigma
         overlap = (self._room - (place[self._i] - place[self._j]).norm(dim=-1)).clamp(min=0) / _ROOM_SIGMA
-        energy = {
-            "distances": weights.geometry * 0.5 * distance.square().sum(),
-            "volumes": weights.geometry * 0.5 * corner.square().sum(),
-            "room": weights.room * 0.5 * overlap.square().sum(),
-            "density": weights.density * self._likelihood(place, self._pairs),
-        }
+        own, shared = self._likelihood.terms(place, self._pairs)
+        atom = torch.arange(len(place))
+        if self.is_free is not None:
+            own, atom = own[self.is_free], atom[self.is_free]
+        found = [
+            ("distances", weights.geometry * 0.5 * distance.square(), r.pairs),
+            ("volumes", weights.geometry * 0.5 * corner.square(), r.corners),
+            ("room", weights.room * 0.5 * overlap.square(), torch.stack([self._i, self._j], -1)),
+            ("density", weights.density * own, atom[:, None]),
+            ("density", weights.density * shared, torch.stack(self._pairs, -1)),
+        ]
         if weights.ramachandran and len(r.backbone):
             before, nitrogen, alpha, carbon, after = place[r.backbone].flip(-1).unbind(1)
             phi, psi = dihedral_rad(before, nitrogen, alpha, carbon), dihedral_rad(nitrogen, alpha, carbon, after)
@@ -189,24 +258,19 @@ class _Field:
             is_told = (
                 _is_bent(before, nitrogen, alpha) & _is_bent(nitrogen, alpha, carbon) & _is_bent(alpha, carbon, after)
             )
-            energy["ramachandran"] = weights.ramachandran * surprise[is_told].sum()
+            found.append(("ramachandran", weights.ramachandran * surprise[is_told], r.backbone[is_told]))
         if weights.staggered and len(r.staggered):
             chi = dihedral_rad(*place[r.staggered].flip(-1).unbind(1))
             a, b, c, d = place[r.staggered].unbind(1)
             is_told = _is_bent(a, b, c) & _is_bent(b, c, d)
-            energy["staggered"] = weights.staggered * (1 + torch.cos(3 * chi[is_told])).sum()
-        return energy
+            found.append(("staggered", weights.staggered * (1 + torch.cos(3 * chi[is_told])), r.staggered[is_told]))
+        return found
 
 
 def _is_bent(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """(...) whether three atoms make a corner about which a torsion is told; its slope has no end where they do not."""
     sine = torch.linalg.cross(b - a, c - b).norm(dim=-1) / ((b - a).norm(dim=-1) * (c - b).norm(dim=-1)).clamp(min=1e-9)
     return sine.detach() > _LEAST_SINE
-
-
-def _riding(model: AtomicModel) -> list[int]:
-    """Hydrogens of each atom."""
-    return [HYDROGENS.get((model.residues[r].name, n), 0) for r, n in zip(model.residue.tolist(), model.names)]
 
 
 def _smooth(tables: Tensor, row: Tensor, phi_rad: Tensor, psi_rad: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.internal_coordinates import (
+    HYDROGENS,
     SIDE_CHAINS,
     backbone_coordinates,
     chi_atoms,
@@ -62,6 +63,24 @@ class Restraints:
     """(residue,) row of `torsions.RAMACHANDRAN_CLASSES`."""
     staggered: Tensor
     """(chi, 4)"""
+
+    def touching(self, atoms: Tensor) -> Restraints:
+        """Those that hold at least one of some atoms, given by a mask; bonds are all kept."""
+        pairs, corners, backbone, chi = (
+            atoms[rows].any(1) for rows in (self.pairs, self.corners, self.backbone, self.staggered)
+        )
+        return Restraints(
+            self.bonds,
+            self.pairs[pairs],
+            self.pair_angstrom[pairs],
+            self.pair_sigma[pairs],
+            self.corners[corners],
+            self.corner_volume[corners],
+            self.corner_sigma[corners],
+            self.backbone[backbone],
+            self.ramachandran[backbone],
+            self.staggered[chi],
+        )
 
 
 @dataclass(frozen=True)
@@ -266,3 +285,8 @@ def room_kind(elements: Sequence[str], n_hydrogens: Sequence[int]) -> Tensor:
     kinds = {kind: i for i, kind in enumerate(_ROOM_KINDS)}
     names = ("CH" if element == "C" and n else element for element, n in zip(elements, n_hydrogens))
     return torch.tensor([kinds.get(name, len(_ROOM_KINDS)) for name in names], dtype=torch.int64)
+
+
+def riding_hydrogens(model: AtomicModel) -> list[int]:
+    """Hydrogens of each atom, as `room_kind` wants them."""
+    return [HYDROGENS.get((model.residues[r].name, n), 0) for r, n in zip(model.residue.tolist(), model.names)]

@@ -12,7 +12,7 @@ from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.internal_coordinates import side_chain_coordinates, side_chain_hydrogens, side_chain_names
 from kernels.models.neighbours import pairs_within
 from kernels.models.residues import AMINO_ACID_LETTERS, PROTEIN_BACKBONE
-from kernels.models.restraints import room_kind, room_table
+from kernels.models.restraints import riding_hydrogens, room_kind, room_table
 from kernels.models.torsions import rotamers
 
 Density = Callable[[Tensor], Tensor]
@@ -54,6 +54,7 @@ def with_side_chains(
     conformation: Tensor,
     density: Density,
     b_factor_angstrom2: float = 40.0,
+    fixed: AtomicModel | None = None,
 ) -> AtomicModel:
     """All heavy atoms: each residue in the rotamer that suits density, backbone and the neighbours' rotamers best.
 
@@ -68,26 +69,30 @@ def with_side_chains(
         Their names, and indices into `residues.AMINO_ACIDS`; none may be -1.
     conformation
         (residue,) as in `torsions.conformation`.
+    fixed
+        Atoms around that the side chains have to leave room for.
 
     Source
     ------
     Koehl & Delarue 1994, J. Mol. Biol. 239:249 (mean field over rotamers).
     """
-    kept = _kept_rotamers(backbone_angstrom, amino_acid, conformation, density)
+    kept = _kept_rotamers(backbone_angstrom, amino_acid, conformation, density, fixed)
     i, j, energy = _pair_energies(kept)
     chosen = _settled(kept.energy, i, j, energy)
     side = kept.place[torch.arange(len(chosen)), chosen]
     return _assembled(backbone_angstrom, side, residues, amino_acid, b_factor_angstrom2)
 
 
-def _kept_rotamers(backbone: Tensor, amino_acid: Tensor, conformation: Tensor, density: Density) -> _Candidates:
+def _kept_rotamers(
+    backbone: Tensor, amino_acid: Tensor, conformation: Tensor, density: Density, fixed: AtomicModel | None
+) -> _Candidates:
     n = len(amino_acid)
     place = torch.zeros(n, _N_KEPT, _MOST_ATOMS, 3, dtype=torch.float64)
     is_atom = torch.zeros(n, _MOST_ATOMS, dtype=torch.bool)
     kind = torch.full((n, _MOST_ATOMS), len(room_table()) - 1)
     energy = torch.full((n, _N_KEPT), torch.inf, dtype=torch.float64)
     energy[:, 0] = 0.0
-    crowd = _Crowd(backbone)
+    crowd = _Crowd(backbone, fixed)
     for number, letter in enumerate(AMINO_ACID_LETTERS):
         rows = torch.nonzero(amino_acid == number).squeeze(1)
         if letter == "G" or not len(rows):
@@ -139,12 +144,16 @@ def _overlap_energy(distance: Tensor, room: Tensor) -> Tensor:
 
 
 class _Crowd:
-    """What a side chain's atoms pay for standing in the backbone of other residues."""
+    """What a side chain's atoms pay for standing in the backbone of other residues, or in atoms that do not move."""
 
-    def __init__(self, backbone: Tensor) -> None:
+    def __init__(self, backbone: Tensor, fixed: AtomicModel | None) -> None:
         self._place = backbone.reshape(-1, 3)
         self._residue = torch.arange(len(backbone)).repeat_interleave(backbone.shape[1])
         self._kind = room_kind(("N", "C", "C", "O"), (1, 1, 0, 0)).repeat(len(backbone))
+        if fixed is not None:
+            self._place = torch.cat([self._place, fixed.coordinates_angstrom])
+            self._residue = torch.cat([self._residue, torch.full((len(fixed),), -1)])
+            self._kind = torch.cat([self._kind, room_kind(fixed.elements, riding_hydrogens(fixed))])
 
     def __call__(self, atoms: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
         """(residue, rotamer) energy of (residue, rotamer, atom, 3); atoms beyond CB, and CB's neighbours not at all."""

@@ -14,6 +14,9 @@ class RefineModelParams(StageParams):
 
     model: Literal["built", "imported", "docked"] = "built"
     """Model to start from, ``models/<name>``: a trace with CA atoms, or all atoms."""
+    round: int = Field(default=0, ge=0)
+    """0 for the first refinement; n for that of ``models/rebuilt-<n>``, whose atoms stay what they are and whose map
+    weighs as much as it did in ``models/refined``."""
     map: Literal["sharpened", "imported", "flipped"] = "sharpened"
     """Map to look at, ``maps/<name>``."""
     half_maps: Literal["refined", "imported"] | None = "refined"

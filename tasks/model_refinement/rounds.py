@@ -43,9 +43,14 @@ class RefinedRounds:
 
 
 def refined_rounds(
-    model: AtomicModel, sharpened: DensityGrid, evidence: Evidence, library: Path, params: RefineModelParams
+    model: AtomicModel,
+    sharpened: DensityGrid,
+    evidence: Evidence,
+    library: Path,
+    params: RefineModelParams,
+    weight: float | None = None,
 ) -> RefinedRounds:
-    """Build, refine at a scanned weight, and repair.
+    """Build, refine at a scanned weight, and repair; a model whose weight is known is refined as it stands.
 
     Parameters
     ----------
@@ -55,6 +60,8 @@ def refined_rounds(
         The map to build in, in the frame of the model.
     library
         A monomer library that has all residues.
+    weight
+        Of the map, where it was scanned before.
 
     Raises
     ------
@@ -74,6 +81,9 @@ def refined_rounds(
     def told(name: str, whole: AtomicModel, result: Refined | None = None) -> Round:
         return Round(name, whole, _figures(whole, sharpened, resolution, linked, result))
 
+    if weight is not None:
+        result = refined(model, evidence, library, weight, False, params.torsion_sigma_deg, effort)
+        return RefinedRounds((told("refined", result.model, result),), 0, ())
     rounds: list[Round] = []
     start = model
     if params.is_rebuilt and protein.n_residues:

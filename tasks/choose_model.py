@@ -1,0 +1,145 @@
+"""Rounds of rebuilding compared: the best of several validated models is the one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from tasks.records.model import ModelValidation
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.validation_store import read_validation, write_validation
+from tasks.stores.session_store import SessionStore
+from tasks.workers.stage import Stage, run_stage
+
+_NAME = "chosen"
+_OF, _AND = " of ", ", "
+"""Between what is made and the names of the models that it is chosen from, in an item."""
+_SAME_FSC = 0.0005
+"""Averages of models that differ in a few residues differ by more where one is better."""
+_MOST_CLASHES_MORE, _MOST_OUTLIERS_MORE_PERCENT = 3.0, 0.5
+"""Than in the first round, of a round that is taken."""
+
+
+class ChooseModelParams(StageParams):
+    """Parameters of `choose_model`."""
+
+    models: tuple[str, ...] = Field(default=("refined",), min_length=1)
+    """Names of the models in the store, round by round; each must have been validated."""
+
+
+@task(name="choose_model", cache_policy=NO_CACHE)
+def choose_model(session_url: str, params: ChooseModelParams) -> StageReport:
+    """``models/chosen``, with the history of the rounds, and ``validations/chosen``.
+
+    The half map that nothing was built in decides, as the mean FSC of each model with it; without half maps the mean
+    probability of residues to be right, lost residues counted. Among equals the probability decides, and a round whose
+    geometry is clearly worse than that of the first is not taken.
+    """
+    names = _AND.join(params.models)
+    report = run_stage(session_url, _choice, [f"{_NAME}{_OF}{names}"], params)
+    judged = run_stage(session_url, _judgement, [f"{_NAME}{_OF}{names}"], params) if not report.failed else report
+    return judged if judged.failed or judged.skipped else report
+
+
+def _names(item: str) -> list[str]:
+    return item.split(_OF)[1].split(_AND)
+
+
+def _inputs(store: SessionStore, item: str) -> list[str]:
+    rebuilt = [f"models/rebuilt-{i}" for i in range(1, len(_names(item)))]
+    return [
+        *(f"{group}/{name}" for name in _names(item) for group in ("models", "validations")),
+        *(address for address in rebuilt if store.product(address).record() is not None),
+    ]
+
+
+def _choose(store: SessionStore, item: str, params: ChooseModelParams, attempt: Attempt) -> None:
+    found = [read_validation(store, name) for name in params.models]
+    best = best_round(found)
+    name = params.models[best]
+    write_model(attempt, read_model(store, name), _NAME)
+    attempt.details["rounds"] = [
+        {"name": name, **_figures(told), "rebuilt": _done_before(store, number)}
+        for number, (name, told) in enumerate(zip(params.models, found))
+    ]
+    attempt.figures.update(best_round=name, n_rounds=len(found) - 1)
+
+
+def best_round(found: Sequence[ModelValidation]) -> int:
+    """Index of the round to take; the earliest among equals."""
+    first, best = found[0], 0
+    most = max(len(told.residues) for told in found)
+    for number, told in enumerate(found[1:], 1):
+        is_sane = told.clashscore <= first.clashscore + _MOST_CLASHES_MORE and (
+            (told.ramachandran_outlier_percent or 0.0)
+            <= (first.ramachandran_outlier_percent or 0.0) + _MOST_OUTLIERS_MORE_PERCENT
+        )
+        if is_sane and _is_better(told, found[best], most):
+            best = number
+    return best
+
+
+def _is_better(told: ModelValidation, than: ModelValidation, n_residues: int) -> bool:
+    if told.fsc_free is not None and than.fsc_free is not None and abs(told.fsc_free - than.fsc_free) > _SAME_FSC:
+        return told.fsc_free > than.fsc_free
+    return _mean_probability(told, n_residues) > _mean_probability(than, n_residues)
+
+
+def _mean_probability(told: ModelValidation, n_residues: int) -> float:
+    return sum(row.probability or 0.0 for row in told.residues) / n_residues
+
+
+def _figures(told: ModelValidation) -> dict[str, Any]:
+    known = [row.probability for row in told.residues if row.probability is not None]
+    return {
+        "residues": told.n_residues,
+        "trusted_percent": told.trusted_percent,
+        "not_supported": sum(row.verdict == "not supported" for row in told.residues),
+        "mean_probability": round(sum(known) / len(known), 4) if known else None,
+        "q_score": told.q_score,
+        "ramachandran_favoured_percent": told.ramachandran_favoured_percent,
+        "clashscore": told.clashscore,
+        "fsc_free": told.fsc_free,
+    }
+
+
+def _done_before(store: SessionStore, number: int) -> str:
+    """What was built anew for a round, in words."""
+    record = store.product(f"models/rebuilt-{number}").record() if number else None
+    if record is None or record.state != "done":
+        return ""
+    told = []
+    for window in record.details.get("windows", []):
+        ways = [] if window["taken"] == "kept" else [str(window["taken"])]
+        if window["shift"] is not None:
+            ways.append("register")
+        if ways:
+            told.append(f"{window['chain']} {window['first']}–{window['last']}: {' and '.join(ways)}")
+    return "; ".join(told)
+
+
+def _judgement_inputs(_store: SessionStore, item: str) -> list[str]:
+    return [f"models/{_NAME}", *(f"validations/{name}" for name in _names(item))]
+
+
+def _judge(store: SessionStore, _item: str, _params: ChooseModelParams, attempt: Attempt) -> None:
+    name = str(store.product(f"models/{_NAME}").done_record("the chosen model").figures["best_round"])
+    write_validation(attempt, read_validation(store, name))
+
+
+def _model_address(_item: str) -> str:
+    return f"models/{_NAME}"
+
+
+def _validation_address(_item: str) -> str:
+    return f"validations/{_NAME}"
+
+
+_choice = Stage("choose_model", 1, "CPU", _choose, _inputs, _model_address)
+_judgement = Stage("choose_model", 1, "CPU", _judge, _judgement_inputs, _validation_address)

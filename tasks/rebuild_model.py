@@ -1,0 +1,120 @@
+"""What the validation of a model does not trust, built anew in its map; every round is a model of its own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from kernels.maps.grid import DensityGrid
+from kernels.models.polymers import PROTEIN
+from kernels.networks.detection import detect
+from tasks.building.detector import detector
+from tasks.building.sequences import sequences_of, targets
+from tasks.rebuilding.maps import like_the_map
+from tasks.rebuilding.rebuild import rebuilt
+from tasks.rebuilding.windows import doubtful_residues
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import density_grid, read_map
+from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.validation_store import read_validation
+from tasks.stores.session_store import SessionStore
+from tasks.workers.stage import SkipItem, Stage, run_stage
+
+
+class RebuildModelParams(StageParams):
+    """Parameters of `rebuild_model`."""
+
+    model: str = "refined"
+    """Name of the model in the store; it must have been validated."""
+    round: int = Field(default=1, ge=1)
+    """Which round this is; its model is called ``rebuilt-<round>``."""
+    map: Literal["sharpened", "imported", "flipped"] = "sharpened"
+    """Map that it lies in, ``maps/<name>``."""
+    half_maps: Literal["refined", "imported"] | None = "refined"
+    """Map whose first half is built in, so that the second one can compare rounds; those of `map` when it has its own,
+    and the map itself where neither has."""
+    sequences: tuple[str, ...] = ()
+    """One-letter codes of the proteins; without any, what the model itself says between its numbers."""
+    is_network_asked: bool = True
+    """Whether the detection network tells amino acids and where chains run; density alone without it."""
+    weights: str | None = None
+    """Of the network; None for those that come with the project."""
+
+
+@task(name="rebuild_model", cache_policy=NO_CACHE)
+def rebuild_model(session_url: str, params: RebuildModelParams) -> StageReport:
+    """``models/rebuilt-<round>`` from a model and its validation; skipped where nothing is to be done.
+
+    Memory: 250 bytes a voxel of the map.
+    """
+    return run_stage(session_url, _rebuilding, [f"rebuilt-{params.round}{_OF}{params.model}{_IN}{params.map}"], params)
+
+
+_OF, _IN = " of ", " in "
+"""Between the names of what is made, of the model and of the map in an item."""
+
+
+def _address(item: str) -> str:
+    return f"models/{item.split(_OF)[0]}"
+
+
+def _inputs(store: SessionStore, item: str) -> list[str]:
+    model, density = item.split(_OF)[1].split(_IN)
+    halves = [f"maps/{name}" for name in ("refined", "imported") if name != density]
+    return [
+        f"models/{model}",
+        f"validations/{model}",
+        f"maps/{density}",
+        *(address for address in halves if store.product(address).record() is not None),
+    ]
+
+
+def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt: Attempt) -> None:
+    model, found = read_model(store, params.model), read_validation(store, params.model)
+    doubtful = doubtful_residues(model, found)
+    if not doubtful.any():
+        raise SkipItem(f"models/{params.model}: every residue is trusted, nothing is to be built anew")
+    grid, is_half = _built_in(store, params)
+    resolution = max(found.resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
+    told = detect(detector(params.weights), grid).protein.on_cpu() if params.is_network_asked else None
+    proteins, _ = sequences_of(PROTEIN, params.sequences, None)
+    n_shown = max([model.n_residues, *map(len, proteins)])  # a model may hold a small part of its sequence
+    sequences = [target.types for target in targets(proteins, None, n_shown)]
+    done = rebuilt(model, doubtful, grid, resolution, sequences, told)
+    n_changed = sum(outcome.is_changed for outcome in done.outcomes)
+    if not n_changed:
+        raise SkipItem(
+            f"models/{params.model}: {len(done.outcomes)} regions are doubtful, and map and chemistry like nothing"
+            " better than what stands there"
+        )
+    name = item.split(_OF)[0]
+    write_model(attempt, done.model, name)
+    attempt.details["windows"] = [asdict(outcome) for outcome in done.outcomes]
+    attempt.figures.update(
+        n_doubtful=int(doubtful.sum()),
+        n_windows=len(done.outcomes),
+        n_changed=n_changed,
+        n_register_shifts=sum(outcome.shift is not None for outcome in done.outcomes),
+        n_left_out=done.n_left_out,
+        is_half_map_left=is_half,
+    )
+
+
+def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityGrid, bool]:
+    """The first half map, filtered as the map is; or the map, where there are no halves. Whether it is a half."""
+    grid = density_grid(store, params.map)
+    for name in (params.map, params.half_maps):
+        record = store.product(f"maps/{name}").record() if name else None
+        if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
+            halves = [density_grid(store, name, half) for half in ("half_1", "half_2")]
+            if halves[0].voxels.shape == grid.voxels.shape:
+                return like_the_map(halves[0], halves[1], grid), True
+    return grid, False
+
+
+_rebuilding = Stage("rebuild_model", 1, "GPU", _rebuild, _inputs, _address)

@@ -1,0 +1,97 @@
+"""A model in the store is built anew where its validation doubts it; rounds are compared and one is chosen."""
+
+import torch
+
+from tasks.choose_model import ChooseModelParams, best_round, choose_model
+from tasks.formats.map_file import write_map
+from tasks.import_map import ImportMapParams, import_map
+from tasks.rebuild_model import RebuildModelParams, rebuild_model
+from tasks.records.session import StageParams
+from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.validation_store import read_validation, write_validation
+from tasks.validate_model import ValidateModelParams, validate_model
+from tests.truth.cage_model import cage_subunit
+from tests.truth.model_maps import simulated_maps
+from tests.truth.modelled_session import Modelled, two_helices, validation_of
+from tests.truth.wrong_models import with_flipped_peptide
+
+PARAMS = RebuildModelParams(map="imported", is_network_asked=False)
+
+
+def put(store, name, model):
+    with store.product(f"models/{name}").write("refine_model", 1, StageParams(), {}) as attempt:
+        write_model(attempt, model, name)
+
+
+def _unsettled(model):
+    generator = torch.Generator().manual_seed(1)
+    place = model.coordinates_angstrom
+    return model.at(place + 0.12 * torch.randn(place.shape, generator=generator, dtype=place.dtype))
+
+
+def judge_in_store(store, name):
+    params = ValidateModelParams(model=name, resolution_angstrom=2.8)
+    report = validate_model.fn(store.url, params)
+    assert not report.failed and not report.skipped, report
+    return read_validation(store, name)
+
+
+def test_doubtful_regions_are_built_anew_and_rounds_compared(store, workers, tmp_path):
+    maps = simulated_maps(cage_subunit(36), 2.8, padding_angstrom=7)
+    for name, grid in {"map": maps.sharpened, "half_1": maps.half_1, "half_2": maps.half_2}.items():
+        write_map(tmp_path / f"{name}.mrc", grid)
+    paths = {name: str(tmp_path / f"{name}.mrc") for name in ("map", "half_1", "half_2")}
+    import_map.fn(store.url, ImportMapParams(**paths, resolution_angstrom=2.8))
+    put(store, "refined", with_flipped_peptide(with_flipped_peptide(_unsettled(maps.model), 12), 22))
+    assert rebuild_model.fn(store.url, PARAMS).skipped  # it has not been validated
+    before = judge_in_store(store, "refined")
+    report = rebuild_model.fn(store.url, PARAMS)
+    assert report.done == ["rebuilt-1 of refined in imported"], report
+    record = store.product("models/rebuilt-1").record()
+    assert record.figures["is_half_map_left"] and record.figures["n_changed"] >= 2
+    assert {window["taken"] for window in record.details["windows"]} != {"kept"}
+    assert rebuild_model.fn(store.url, PARAMS).kept == report.done
+    oxygen = (read_model(store, "rebuilt-1").positions("O") - maps.model.positions("O"))[[12, 22], 0].norm(dim=-1)
+    assert oxygen.max() < 1.0
+    put(store, "refined-1", read_model(store, "rebuilt-1"))
+    after = judge_in_store(store, "refined-1")
+    assert after.trusted_percent > before.trusted_percent
+    assert after.fsc_free > before.fsc_free
+    report = choose_model.fn(store.url, ChooseModelParams(models=("refined", "refined-1")))
+    assert report.done == ["chosen of refined, refined-1"], report
+    chosen = store.product("models/chosen").record()
+    assert chosen.figures["best_round"] == "refined-1"
+    assert [made["name"] for made in chosen.details["rounds"]] == ["refined", "refined-1"]
+    assert chosen.details["rounds"][1]["rebuilt"].startswith("A ")
+    assert read_validation(store, "chosen") == after
+    validated = store.product("validations/chosen").record()
+    assert validated.inputs["models/chosen"] == chosen.fingerprint
+
+
+def test_nothing_doubtful_is_nothing_to_do(store, workers):
+    model = two_helices()
+    sure = Modelled(model, torch.full((model.n_residues,), 0.9))
+    told = validation_of(sure)
+    rows = (*told.residues, told.residues[-1].model_copy(update={"number": model.residues[-1].number, "name": "SER"}))
+    put(store, "refined", model)
+    with store.product("maps/imported").write("import_map", 1, StageParams(), {}):
+        pass
+    with store.product("validations/refined").write("validate_model", 1, StageParams(), {}) as attempt:
+        write_validation(attempt, told.model_copy(update={"residues": rows, "regions": ()}))
+    (reason,) = rebuild_model.fn(store.url, PARAMS).skipped.values()
+    assert "every residue is trusted" in reason
+
+
+def test_the_free_half_map_decides_and_bad_geometry_is_not_taken():
+    model = two_helices()
+    told = validation_of(Modelled(model, torch.full((model.n_residues,), 0.9)))
+
+    def round_with(**figures):
+        return told.model_copy(update={"clashscore": 7.0, "ramachandran_outlier_percent": 0.0, **figures})
+
+    rounds = [round_with(fsc_free=0.70), round_with(fsc_free=0.72), round_with(fsc_free=0.71)]
+    assert best_round(rounds) == 1
+    assert best_round([rounds[0], round_with(fsc_free=0.72, clashscore=14.0)]) == 0
+    assert best_round([rounds[0], rounds[0]]) == 0
+    without = [round_with(), round_with(residues=told.residues[:-5])]
+    assert best_round(without) == 0  # residues were lost
