@@ -1,10 +1,11 @@
-"""A simulated session from movies to a map, and how well it was solved."""
+"""A simulated session from movies to a map and a model, and how well it was solved."""
 
 from __future__ import annotations
 
 from prefect import flow
 from pydantic import BaseModel
 
+from flows.model import ModelRecipe, model
 from flows.process_session import process_session
 from flows.recipe import Recipe
 from flows.services import dask_address
@@ -12,6 +13,7 @@ from flows.settings import Settings
 from tasks.compare_with_truth import compare_with_truth
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
+from tasks.report_session import ReportSessionParams, report_session
 from tasks.simulate_session import SimulateSessionParams, simulate_session
 from tasks.workers.connection import connect
 
@@ -25,10 +27,20 @@ class Demonstration(BaseModel):
 
 @flow(name="demonstrate")
 def demonstrate(
-    session_folder: str, session_url: str, simulation: SimulateSessionParams, recipe: Recipe
+    session_folder: str,
+    session_url: str,
+    simulation: SimulateSessionParams,
+    recipe: Recipe,
+    model_recipe: ModelRecipe | None = None,
 ) -> Demonstration:
-    """Simulate a session into ``session_folder``, process it into ``session_url``, compare it with its truth."""
+    """Simulate a session into ``session_folder``, process it into ``session_url``, compare it with its truth.
+
+    With a recipe for it, an atomic model is built into the map as well.
+    """
     with connect(dask_address(Settings())):
         simulated = simulate_session(session_folder, simulation)
     reports = process_session(session_url, session_folder, recipe)
+    if model_recipe is not None:
+        reports = [*reports, *model(session_url, model_recipe)]
+        report_session(session_url, ReportSessionParams())
     return Demonstration(reports=[simulated, *reports], comparisons=compare_with_truth(session_url, session_folder))

@@ -12,7 +12,7 @@ from pydantic import Field
 from tasks.records.model import ModelValidation
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.model_store import copy_model
 from tasks.stores.products.validation_store import read_validation, write_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
@@ -63,7 +63,7 @@ def _choose(store: SessionStore, item: str, params: ChooseModelParams, attempt: 
     found = [read_validation(store, name) for name in params.models]
     best = best_round(found)
     name = params.models[best]
-    write_model(attempt, read_model(store, name), _NAME)
+    copy_model(store, attempt, name)
     attempt.details["rounds"] = [
         {"name": name, **_figures(told), "rebuilt": _done_before(store, number)}
         for number, (name, told) in enumerate(zip(params.models, found))

@@ -1,4 +1,4 @@
-"""A processed simulated session compared with its truth: motion, CTF, picks, first map, refined map.
+"""A processed simulated session compared with its truth: motion, CTF, picks, first map, refined map, model.
 
 The only stage that reads the truth; it writes nothing into the session's store.
 """
@@ -21,10 +21,14 @@ from kernels.maps.fsc import fsc, resolution_angstrom
 from kernels.masks import soft_sphere
 from kernels.scores import precision_and_recall, trajectory_error
 from tasks.formats.simulated_truth import MovieTruth, SessionTruth, read_truth
+from tasks.formats.structure import parse_assembly, read_structure
 from tasks.records.comparison import Comparison
 from tasks.stores.products.exposure_store import exposure, exposure_ctf, exposure_motion
-from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.map_store import density_map, map_mates, read_map
+from tasks.stores.products.model_store import mmcif_bytes, read_model
+from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
+from tasks.validation.true_model import in_frame_of, model_figures
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,13 @@ def compare_with_truth(session_url: str, folder: str) -> list[Comparison]:
     """Figures of the session in ``session_url``, simulated into ``folder``, each with what is to be reached."""
     store, truth = SessionStore.open(session_url), read_truth(folder)
     pairs = list(_good_movies(store, truth))
-    found = [*_motion(store, pairs), *_ctf(store, pairs), *_picks(store, pairs), *_maps(store, truth)]
+    found = [
+        *_motion(store, pairs),
+        *_ctf(store, pairs),
+        *_picks(store, pairs),
+        *_maps(store, truth),
+        *_model(store, truth),
+    ]
     for line in found:
         logger.info("%s: %s %.3g %s", line.stage, line.figure, line.value, line.unit)
     return found
@@ -143,6 +153,40 @@ def _maps(store: SessionStore, truth: SessionTruth) -> Iterator[Comparison]:
         stage="refinement", figure="half maps against truth", value=abs(half_maps / against_truth - 1) * 100, unit="%",
         reach=10,
     )  # fmt: skip
+
+
+def _model(store: SessionStore, truth: SessionTruth) -> Iterator[Comparison]:
+    """All copies of the model, where there is one, against the cage's atoms."""
+    built, chosen = (store.product(f"models/{name}").record() for name in ("built", "chosen"))
+    if built is None or chosen is None or chosen.state != "done":
+        return
+    (name,) = (address.removeprefix("maps/") for address in built.inputs)
+    content, unit = mmcif_bytes(store, "chosen"), read_model(store, "chosen")
+    whole = parse_assembly(content, "models/chosen") or unit
+    mates, about = map_mates(store, name), density_map(store, name)
+    true = torch.from_numpy(truth.density_map()).float()
+    on_grid = _resampled(torch.from_numpy(read_map(store, name)["map"]), about.pixel_size_angstrom, true, truth)
+    lying = align_map(on_grid, true, truth.symmetry)
+    centre = torch.full((3,), len(true) // 2 * truth.pixel_size_angstrom, dtype=torch.float64)
+    shift = lying.shift_px * truth.pixel_size_angstrom
+    moved = in_frame_of(whole, mates.centre_angstrom, lying.rotation, shift, centre, lying.is_mirrored)
+    found = model_figures(moved, read_structure(truth.folder / "cage.cif"))
+    judged = read_validation(store, "chosen")
+    n_chains = len({residue.chain for residue in whole.residues})
+    for figure, value, unit_of, reach in (
+        ("hand of the map right (1: yes)", float(not lying.is_mirrored), "", 1.0),
+        ("residues built within 3 Å", found.built_share, "", 0.8),
+        ("the same, of the right type", found.right_type_share, "", 0.75),
+    ):
+        yield Comparison(stage="model", figure=figure, value=value, unit=unit_of, reach=reach, better="higher")
+    yield Comparison(stage="model", figure="Cα RMSD of these", value=found.alpha_rmsd_angstrom, unit="Å")
+    yield Comparison(stage="model", figure="residues that are none", value=100 * found.wrong_share, unit="%")
+    favoured = judged.ramachandran_favoured_percent
+    if favoured is not None:
+        yield Comparison(stage="model", figure="Ramachandran favoured", value=favoured, unit="%", better="higher")
+    yield Comparison(stage="model", figure="clashscore, copies included", value=judged.clashscore)
+    yield Comparison(stage="model", figure="mean Q-score", value=judged.q_score, better="higher")
+    yield Comparison(stage="model", figure="chains of the assembly", value=float(n_chains), better="higher")
 
 
 def _resampled(density: Tensor, pixel_size_angstrom: float, true: Tensor, truth: SessionTruth) -> Tensor:

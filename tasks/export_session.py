@@ -31,6 +31,7 @@ from tasks.formats.star import (
     write_motion,
     write_particles,
 )
+from tasks.formats.structure import parse_assembly, write_structure
 from tasks.plots.exposures import micrograph_preview
 from tasks.plots.style import encode_png
 from tasks.records.exposure import Exposure
@@ -207,10 +208,19 @@ def _model_files(store: SessionStore) -> Iterator[_File]:
     for name in store.names("models"):
         if name != "zarr.json" and _is_done(store, f"models/{name}"):
             yield _File(f"models/{file_name(name)}.cif", partial(_write_model, store, name))
+            if parse_assembly(mmcif_bytes(store, name), f"models/{name}") is not None:
+                yield _File(f"models/{file_name(name)}_assembly.cif", partial(_write_assembly, store, name))
 
 
 def _write_model(store: SessionStore, name: str, path: Path) -> None:
     Location.of(path).write_bytes(mmcif_bytes(store, name))
+
+
+def _write_assembly(store: SessionStore, name: str, path: Path) -> None:
+    """All copies that symmetry makes of the model."""
+    copies = parse_assembly(mmcif_bytes(store, name), f"models/{name}")
+    assert copies is not None
+    write_structure(path, copies, f"{name} assembly")
 
 
 def _write_map(store: SessionStore, name: str, array: str, path: Path) -> None:

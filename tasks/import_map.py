@@ -16,6 +16,7 @@ from kernels.maps.grid import DensityGrid
 from tasks.formats import FormatError
 from tasks.formats.map_file import read_map
 from tasks.records.density_map import DensityMap
+from tasks.records.point_group import PointGroup
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import describe
@@ -40,6 +41,8 @@ class ImportMapParams(StageParams):
     """As it was told with the map."""
     is_flipped: bool = False
     """Take the mirror image, through element n // 2 of each axis: for a map of the wrong hand."""
+    symmetry: PointGroup = "C1"
+    """Of the map, about the axes through voxel n // 2 of its box: one unit is built, the others are its copies."""
 
 
 class _ContentParams(ImportMapParams):
@@ -88,7 +91,7 @@ def _take_over(_store: SessionStore, _item: str, params: ImportMapParams, attemp
         name="imported",
         kind="imported",
         pixel_size_angstrom=grid.voxel_size_angstrom,
-        symmetry="C1",
+        symmetry=params.symmetry,
         resolution_angstrom=params.resolution_angstrom,
         origin_angstrom=tuple(grid.origin_angstrom.tolist()),
     )

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from kernels.maps.cutting import cut_around
 from kernels.maps.grid import DensityGrid
 from kernels.models.polymers import PROTEIN
 from kernels.networks.detection import detect
@@ -19,7 +20,7 @@ from tasks.rebuilding.rebuild import rebuilt
 from tasks.rebuilding.windows import doubtful_residues
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, read_map
+from tasks.stores.products.map_store import density_grid, map_mates, read_map
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
@@ -55,6 +56,7 @@ def rebuild_model(session_url: str, params: RebuildModelParams) -> StageReport:
     return run_stage(session_url, _rebuilding, [f"rebuilt-{params.round}{_OF}{params.model}{_IN}{params.map}"], params)
 
 
+_MARGIN_ANGSTROM = 10.0
 _OF, _IN = " of ", " in "
 """Between the names of what is made, of the model and of the map in an item."""
 
@@ -81,7 +83,12 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
         raise SkipItem(f"models/{params.model}: every residue is trusted, nothing is to be built anew")
     grid, is_half = _built_in(store, params)
     resolution = max(found.resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
-    told = detect(detector(params.weights), grid).protein.on_cpu() if params.is_network_asked else None
+    mates = map_mates(store, params.map)
+    told = None
+    if params.is_network_asked:
+        # of a symmetric map, where the unit stands
+        seen = cut_around(grid, model.coordinates_angstrom, _MARGIN_ANGSTROM) if len(mates) > 1 else grid
+        told = detect(detector(params.weights), seen).protein.on_cpu()
     proteins, _ = sequences_of(PROTEIN, params.sequences, None)
     n_shown = max([model.n_residues, *map(len, proteins)])  # a model may hold a small part of its sequence
     sequences = [target.types for target in targets(proteins, None, n_shown)]
@@ -93,7 +100,7 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
             " better than what stands there"
         )
     name = item.split(_OF)[0]
-    write_model(attempt, done.model, name)
+    write_model(attempt, done.model, name, mates)
     attempt.details["windows"] = [asdict(outcome) for outcome in done.outcomes]
     attempt.figures.update(
         n_doubtful=int(doubtful.sum()),

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.formats.monomer_library import find_monomer_library, require_monomers
+from kernels.models.atomic_model import AtomicModel
+from kernels.models.mates import Mates
+from tasks.formats.monomer_library import MonomerLibraryError, find_monomer_library, require_monomers
 from tasks.formats.structure import mmcif_of
 from tasks.model_refinement.evidence import Evidence
 from tasks.model_refinement.params import RefineModelParams
 from tasks.model_refinement.rounds import refined_rounds
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, read_map
+from tasks.stores.products.map_store import density_grid, density_map, map_mates, read_map
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
+
+logger = logging.getLogger(__name__)
 
 _FIRST = "models/refined"
 _AFTER = "-"
@@ -57,29 +64,46 @@ def _refine(store: SessionStore, item: str, params: RefineModelParams, attempt: 
     resolution = params.resolution_angstrom or about.resolution_angstrom
     if resolution is None:
         raise SkipItem(f"the resolution of maps/{params.map} is not known; give `resolution_angstrom`")
-    library = find_monomer_library(params.monomer_library)
-    require_monomers(library, model)
+    library = _library(params, model)
+    mates = map_mates(store, params.map)
     sharpened = density_grid(store, params.map)
-    evidence = _evidence(store, params, max(resolution, 2.001 * sharpened.voxel_size_angstrom))
-    weight = store.product(_FIRST).done_record("model 'refined'").figures["weight"] if params.round else None
+    evidence = _evidence(store, params, max(resolution, 2.001 * sharpened.voxel_size_angstrom), mates)
+    weight = store.product(_FIRST).done_record("model 'refined'").figures.get("weight") if params.round else None
     done = refined_rounds(model, sharpened, evidence, library, params, None if weight is None else float(weight))
     best = done.rounds[done.best]
-    write_model(attempt, best.model, item.removeprefix("models/"))
+    write_model(attempt, best.model, item.removeprefix("models/"), mates)
     for made in done.rounds:
         attempt.write(made.name, np.frombuffer(mmcif_of(made.model, made.name), dtype=np.uint8))
     attempt.details["rounds"] = [{"name": made.name, **made.figures} for made in done.rounds]
     attempt.details["weights"] = [vars(trial) for trial in done.trials]
-    attempt.figures.update(best.figures, best_round=best.name, is_half_map_refinement=evidence.is_halved)
+    attempt.figures.update(
+        best.figures, best_round=best.name, is_half_map_refinement=evidence.is_halved and library is not None
+    )
+    if library is None:
+        attempt.figures["refined_in"] = "real space alone, no monomer library"
 
 
-def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstrom: float) -> Evidence:
+def _library(params: RefineModelParams, model: AtomicModel) -> Path | None:
+    """None where there is none and the model may do without."""
+    try:
+        library = find_monomer_library(params.monomer_library)
+    except MonomerLibraryError as error:
+        if params.without_library == "refuse":
+            raise
+        logger.warning("refined in real space alone: %s", error)
+        return None
+    require_monomers(library, model)
+    return library
+
+
+def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstrom: float, mates: Mates) -> Evidence:
     """Half maps of the map itself or of the refinement it comes from, or the map alone."""
     for name in (params.map, params.half_maps):
         record = store.product(f"maps/{name}").record() if name else None
         if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
             halves = (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
-            return Evidence(halves, resolution_angstrom)
-    return Evidence((density_grid(store, params.map),), resolution_angstrom)
+            return Evidence(halves, resolution_angstrom, mates)
+    return Evidence((density_grid(store, params.map),), resolution_angstrom, mates)
 
 
-_refinement = Stage("refine_model", 1, "CPU", _refine, _inputs, _address)
+_refinement = Stage("refine_model", 2, "CPU", _refine, _inputs, _address)

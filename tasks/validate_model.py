@@ -6,11 +6,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from kernels.maps.cutting import cut_around
 from kernels.networks.detection import detect
 from tasks.building.detector import detector
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, read_map
+from tasks.stores.products.map_store import density_grid, density_map, map_mates, masked_grid, read_map
 from tasks.stores.products.model_store import read_model
 from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
@@ -39,6 +40,8 @@ def validate_model(session_url: str, params: ValidateModelParams) -> StageReport
     return run_stage(session_url, _validation, [f"{params.model}{_IN}{params.map}"], params)
 
 
+_MARGIN_ANGSTROM = 10.0
+"""Around one unit of a symmetric map, in which the network looks for residues."""
 _IN = " in "
 """Between the names of model and map in an item."""
 
@@ -57,13 +60,19 @@ def _validate(store: SessionStore, item: str, params: ValidateModelParams, attem
     halves = [density_grid(store, params.map, name) if name in reader else None for name in ("half_1", "half_2")]
     if resolution is None and None in halves:
         resolution = density_map(store, params.map).resolution_angstrom
-    grid = density_grid(store, params.map)
-    detections = detect(detector(params.weights), grid).protein if params.is_network_asked else None
+    grid, model = density_grid(store, params.map), read_model(store, params.model)
+    mates = map_mates(store, params.map)
+    is_symmetric = len(mates) > 1
     try:
-        found = judge(read_model(store, params.model), Maps(grid, *halves), resolution, detections)
+        detections = None
+        if params.is_network_asked:
+            shown = masked_grid(store, params.map)
+            part = cut_around(shown, model.coordinates_angstrom, _MARGIN_ANGSTROM) if is_symmetric else shown
+            detections = detect(detector(params.weights), part).protein
+        found = judge(model, Maps(grid, *halves), resolution, detections, mates if is_symmetric else None)
     except ValueError as error:
         raise SkipItem(f"model {item}: {error}") from error
     write_validation(attempt, found)
 
 
-_validation = Stage("validate_model", 2, "CPU", _validate, _inputs, _address)
+_validation = Stage("validate_model", 3, "CPU", _validate, _inputs, _address)

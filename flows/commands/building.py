@@ -42,6 +42,9 @@ def model(
     resolution: Annotated[float | None, typer.Option(help="Å, where nobody else tells it.")] = None,
     voxel_size: Annotated[float | None, typer.Option(help="Å, in place of what the map says.")] = None,
     flip: Annotated[bool, typer.Option(help="Model the mirror image: the map of --map is of the wrong hand.")] = False,
+    symmetry: Annotated[
+        str, typer.Option(help="Point group of the map of --map: one unit is built, the others are its copies.")
+    ] = "C1",
     monomers: Annotated[
         Path | None, typer.Option(help="Monomer library; else that of CLIBD_MON, CCP4 or Coot.")
     ] = None,
@@ -63,6 +66,7 @@ def model(
                 voxel_size_angstrom=voxel_size,
                 resolution_angstrom=resolution,
                 is_flipped=flip,
+                symmetry=symmetry,
             )
         elif flip:
             raise typer.BadParameter("--flip is for the files of --map; a session's own map is flipped where needed")

@@ -13,10 +13,14 @@ from flows.commands.services import running_services, show_services
 from flows.commands.status import show_status
 from flows.demonstrate import demonstrate
 from flows.forecast import needs_of, outline_of
+from flows.model import ModelRecipe
 from flows.process_session import TooManyFailuresError, process_session
 from flows.recipe import Recipe, read_recipe
 from flows.services import ServiceError
 from flows.watch_sessions import watch_sessions
+from kernels.specimen.cage_design import SEQUENCE
+from tasks.build_model import BuildModelParams
+from tasks.model_refinement.params import RefineModelParams
 from tasks.records.comparison import Comparison
 from tasks.records.secrets import refuse_secrets
 from tasks.records.session import StageReport
@@ -132,15 +136,16 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed simulates another session.")] = 2026,
     movies: Annotated[int, typer.Option(help="Good movies; a truncated and a drifting one come on top.")] = 12,
 ) -> None:
-    """Simulate a session, process it from movies to a map, and compare the result with the truth."""
+    """Simulate a session, process it from movies to a map and an atomic model, and compare them with the truth."""
     with readable_errors(*_ERRORS):
         inputs = demo_inputs(folder.resolve(), seed, movies)
         with running_services() as found:
             show_services(found)
-            result = demonstrate(*inputs)
+            result = demonstrate(*inputs, demo_model())
             show_reports(result.reports)
             show_status(inputs[1])
             _show_comparisons(result.comparisons)
+            _show_where_the_model_is(inputs[1])
             show_services(found)
     console.print("`vitriflow down` stops the server and the workers", highlight=False)
 
@@ -155,6 +160,26 @@ def demo_inputs(root: Path, seed: int, movies: int = 12) -> tuple[str, str, Simu
         "import_session.expected_frames": str(simulation.n_frames),
     }
     return str(session_folder), str(root / f"{root.name}.zarr"), simulation, read_recipe("demo", changes)
+
+
+def demo_model() -> ModelRecipe:
+    """How the model of the cage is built: its sequence is known, once in each of 24 units."""
+    return ModelRecipe(
+        build_model=BuildModelParams(sequences=(SEQUENCE,), copies=(1,)),
+        refine_model=RefineModelParams(without_library="real space"),
+        n_rounds=0,
+    )
+
+
+def _show_where_the_model_is(session_url: str) -> None:
+    figures = SessionStore.open(session_url).product("models/refined").done_record("model 'refined'").figures
+    words = f"Model       `vitriflow export {session_url} FOLDER` writes it and the maps"
+    if "refined_in" in figures:
+        words += (
+            "\n            refined in real space alone, for want of a monomer library: with one, `--monomers FOLDER`"
+            f" of `vitriflow model --session {session_url}` refines against the half maps"
+        )
+    console.print(words, highlight=False, soft_wrap=True)
 
 
 def show_reports(reports: list[StageReport]) -> None:

@@ -11,6 +11,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.backbone import backbone_on_trace, regular_trace
 from kernels.models.map_likelihood import map_likelihood, map_surprise
+from kernels.models.mates import Mates
 from kernels.models.real_space import Weights, density_target, energies, refined_in_real_space
 from kernels.models.side_chains import with_side_chains
 from kernels.models.torsions import backbone_torsions, conformation
@@ -54,7 +55,13 @@ def _follows(first: Residue, second: Residue) -> bool:
     return first.chain == second.chain and second.number - first.number in (0, 1)
 
 
-def built_rounds(trace: AtomicModel, grid: DensityGrid, resolution_angstrom: float, n_rounds: int = 2) -> list[Built]:
+def built_rounds(
+    trace: AtomicModel,
+    grid: DensityGrid,
+    resolution_angstrom: float,
+    n_rounds: int = 2,
+    mates: Mates | None = None,
+) -> list[Built]:
     """All heavy atoms about a trace, round after round; each starts from the Cα atoms of the one before.
 
     Parameters
@@ -63,6 +70,8 @@ def built_rounds(trace: AtomicModel, grid: DensityGrid, resolution_angstrom: flo
         Amino acids with a CA each, off by up to 1 Å or so; N, C and O are used as hints where they are there.
     grid
         The sharpened map, in the frame of the trace.
+    mates
+        Of a symmetric map; copies keep off each other.
 
     Raises
     ------
@@ -80,16 +89,19 @@ def built_rounds(trace: AtomicModel, grid: DensityGrid, resolution_angstrom: flo
     for _ in range(n_rounds):
         target = fine if rounds else coarse
         backbone = backbone_on_trace(alpha, linked, trace.amino_acid, target, expected)
-        bare = _refined(bare_model(backbone, trace.residues), grid, resolution_angstrom, linked, _SCHEDULE[:2]).model
+        bare = bare_model(backbone, trace.residues)
+        bare = _refined(bare, grid, resolution_angstrom, linked, _SCHEDULE[:2], mates).model
         turned = conformation(backbone_torsions(bare))
         backbone = bare.positions("N", "CA", "C", "O")
         model = with_side_chains(backbone, trace.residues, trace.amino_acid, turned, fine)
-        rounds.append(_refined(model, grid, resolution_angstrom, linked, _SCHEDULE))
+        rounds.append(_refined(model, grid, resolution_angstrom, linked, _SCHEDULE, mates))
         alpha, expected = rounds[-1].model.positions("CA")[:, 0], None
     return rounds
 
 
-def repaired(model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor) -> Built:
+def repaired(
+    model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor, mates: Mates | None = None
+) -> Built:
     """A model whose peptides are flipped and side chains fitted again where the map says so, refined in real space.
 
     A peptide is flipped where the best chain of peptides on the model's Cα atoms has its oxygen elsewhere, and a side
@@ -119,12 +131,14 @@ def repaired(model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, 
         gain.index_add_(0, model.residue, sign * fine(found.coordinates_angstrom).clamp(max=_MOST_DENSITY).double())
     is_replaced = (gain > _LEAST_GAIN) | is_flipped | after
     place = torch.where(is_replaced[model.residue, None], fitted.coordinates_angstrom, model.coordinates_angstrom)
-    return _refined(model.at(place), grid, resolution_angstrom, linked, _SCHEDULE[1:])
+    return _refined(model.at(place), grid, resolution_angstrom, linked, _SCHEDULE[1:], mates)
 
 
-def judged(model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor) -> Built:
+def judged(
+    model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor, mates: Mates | None = None
+) -> Built:
     """A model as it stands, with its surprise."""
-    energy = energies(model, map_likelihood(grid, model, resolution_angstrom), is_linked=linked)
+    energy = energies(model, map_likelihood(grid, model, resolution_angstrom), is_linked=linked, mates=mates)
     return Built(model, _surprise(model, energy, grid, resolution_angstrom))
 
 
@@ -134,12 +148,13 @@ def _refined(
     resolution_angstrom: float,
     linked: Tensor,
     schedule: tuple[tuple[Weights, int], ...],
+    mates: Mates | None,
 ) -> Built:
     """Real-space refinement with restraints that grow firm; the map's scale and errors are told anew each time."""
     energy: dict[str, float] = {}
     for weights, n_steps in schedule:
         likelihood = map_likelihood(grid, model, resolution_angstrom)
-        done = refined_in_real_space(model, likelihood, weights, n_steps, linked)
+        done = refined_in_real_space(model, likelihood, weights, n_steps, linked, mates=mates)
         model, energy = done.model, done.energy
     return Built(model, _surprise(model, energy, grid, resolution_angstrom))
 

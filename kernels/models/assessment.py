@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.clashes import Clashes, find_clashes
 from kernels.models.geometry import backbone_deviations, cbeta_deviations, rotamer_deviations_deg
 from kernels.models.map_fit import model_density, residue_correlations
+from kernels.models.mates import Mates, copies
 from kernels.models.q_score import expected_q_score, q_scores
 from kernels.models.ramachandran import (
     peptide_before,
@@ -74,7 +75,11 @@ class Assessment:
 
 
 def assess(
-    model: AtomicModel, grid: DensityGrid, resolution_angstrom: Tensor, ramachandran_tables: Tensor
+    model: AtomicModel,
+    grid: DensityGrid,
+    resolution_angstrom: Tensor,
+    ramachandran_tables: Tensor,
+    mates: Mates | None = None,
 ) -> Assessment:
     """Judge a model in its map.
 
@@ -86,19 +91,21 @@ def assess(
         (residue,) of the map where each residue stands.
     ramachandran_tables
         As for `ramachandran.ramachandran_scores`.
+    mates
+        Of the model, in a symmetric map: what stands around it.
     """
     heavy = torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool)
     q_atom = torch.full((len(model),), math.nan, dtype=torch.float64)
     q_atom[heavy] = q_scores(grid, model.coordinates_angstrom[heavy])
     is_backbone = torch.tensor([name in _BACKBONE for name in model.names], dtype=torch.bool)
     overall = float(resolution_angstrom.median())
-    density = model_density(model, grid, overall)
+    density = model_density(model if mates is None else joined(copies(model, mates)), grid, overall)
     torsions = backbone_torsions(model)
     omega = peptide_before(model)
     kinds = ramachandran_kinds(model.amino_acid, omega)
     scores = ramachandran_scores(ramachandran_tables, kinds, torsions[:, 0], torsions[:, 1])
     bonds, angles = backbone_deviations(model)
-    clashes = find_clashes(model)
+    clashes = find_clashes(model, mates)
     profile = side_chain_profile(grid, model)
     best = profile.gather(1, model.amino_acid.clamp(min=0)[:, None]).squeeze(1)
     is_protein = model.amino_acid >= 0

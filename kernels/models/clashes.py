@@ -12,9 +12,12 @@ from kernels.models.bonds import Separation, bonds
 from kernels.models.contacts import RADII_ANGSTROM, Contacts
 from kernels.models.hydrogen_rotors import turn_rotors
 from kernels.models.hydrogens import Hydrogens, place_hydrogens
+from kernels.models.mates import Mates, neighbourhood
 from kernels.models.neighbours import pairs_within
 
 _LEAST_OVERLAP_ANGSTROM = 0.4
+_REACH_ANGSTROM = 6.0
+"""Of a model's surroundings: of two atoms that clash, and the hydrogens on them."""
 _WATER = {"HOH", "DOD", "WAT", "H2O", "TIP", "SOL"}
 
 
@@ -43,8 +46,8 @@ class Clashes:
         return count - torch.bincount(a[a == b], minlength=model.n_residues)
 
 
-def find_clashes(model: AtomicModel) -> Clashes:
-    """Clashes of a model as MolProbity counts them.
+def find_clashes(model: AtomicModel, mates: Mates | None = None) -> Clashes:
+    """Clashes of a model as MolProbity counts them, with its mates as well where it has any.
 
     Hydrogens of the file are left out and placed anew, since programs differ in where they put them; hydroxyls,
     thiols and ammonium groups turn to where they bind best. Amides and imidazoles are judged as they stand, not
@@ -55,6 +58,26 @@ def find_clashes(model: AtomicModel) -> Clashes:
     ------
     Word et al., J. Mol. Biol. 1999, 285:1711; Williams et al., Protein Sci. 2018, 27:293.
     """
+    if mates is None or len(mates) == 1:
+        return _clashes(model, len(model))
+    around = neighbourhood(model, mates, _REACH_ANGSTROM)
+    found = _clashes(around.model, len(model))
+    is_own = found.atom < len(model)
+    pair = around.atom[found.atom]
+    # what clashes with a mate does so once more the other way round, from the mate before to the model
+    key = torch.cat([pair.sort(dim=1).values, found.is_hydrogen.sort(dim=1).values], dim=1)
+    among = torch.nonzero(is_own.sum(1) == 1).squeeze(1)
+    number = torch.unique(key[among], dim=0, return_inverse=True)[1]
+    order = number.argsort(stable=True)
+    count = torch.bincount(number, minlength=1)
+    rank = torch.arange(len(order)) - (count.cumsum(0) - count)[number[order]]
+    kept = is_own.all(1)
+    kept[among[order[rank % 2 == 0]]] = True
+    return Clashes(pair[kept], found.is_hydrogen[kept], found.overlap_angstrom[kept], found.n_atoms)
+
+
+def _clashes(model: AtomicModel, n_counted: int) -> Clashes:
+    """Clashes of all atoms; only the first ones are counted as its size."""
     is_counted = torch.tensor(
         [e in RADII_ANGSTROM and model.residues[r].name not in _WATER for e, r in _atoms(model)], dtype=torch.bool
     )
@@ -70,7 +93,7 @@ def find_clashes(model: AtomicModel) -> Clashes:
     parent, is_hydrogen, pair, overlap = _overlaps(heavy, hydrogens, contacts)
     worst = overlap.argsort(descending=True)
     pair, overlap = pair[worst], overlap[worst]
-    return Clashes(index[parent[pair]], is_hydrogen[pair], overlap, len(parent))
+    return Clashes(index[parent[pair]], is_hydrogen[pair], overlap, int((index[parent] < n_counted).sum()))
 
 
 def _atoms(model: AtomicModel) -> list[tuple[str, int]]:

@@ -48,8 +48,11 @@ class ProteinDetections:
 
     def surest(self, least_confidence: float) -> ProteinDetections:
         """Candidates of at least this confidence."""
-        kept = self.confidence >= least_confidence
-        return ProteinDetections(*(getattr(self, field.name)[kept] for field in fields(self)))
+        return self.take(self.confidence >= least_confidence)
+
+    def take(self, index: Tensor) -> ProteinDetections:
+        """Some of them, by a mask or by their rows."""
+        return ProteinDetections(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def on_cpu(self) -> ProteinDetections:
         """The same in single precision on the CPU."""

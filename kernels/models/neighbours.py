@@ -68,3 +68,27 @@ def nearest_first(i: Tensor, j: Tensor, distance: Tensor, n: int) -> tuple[Tenso
     lengths = distance.new_full((n, most), torch.inf)
     partners[i, column], lengths[i, column] = j, distance
     return partners, lengths
+
+
+def gathered(surer: Tensor, other: Tensor, n: int) -> Tensor:
+    """(n,) leader of each of n things that stand in the order of how sure they are; a leader leads itself.
+
+    Parameters
+    ----------
+    surer, other
+        (pair,) what is so near to each other that only the surer one may lead, which comes first.
+    """
+    group = torch.full((n,), -1, dtype=torch.int64, device=surer.device)
+    is_open = torch.ones(n, dtype=torch.bool, device=surer.device)
+    while is_open.any():
+        # who has no open vote before it within reach leads; all leaders of a round are further apart than the radius
+        blocked = torch.zeros_like(is_open)
+        active = is_open[surer] & is_open[other]
+        blocked[other[active]] = True
+        leads = is_open & ~blocked
+        group[leads] = torch.nonzero(leads).squeeze(1)
+        follows = leads[surer] & is_open[other]
+        group[other[follows]] = surer[follows]
+        is_open &= ~leads
+        is_open[other[follows]] = False
+    return group

@@ -14,6 +14,7 @@ from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.internal_coordinates import dihedral_rad
 from kernels.models.map_likelihood import MapLikelihood
+from kernels.models.mates import Mates
 from kernels.models.neighbours import pairs_within
 from kernels.models.restraints import (
     Restraints,
@@ -110,6 +111,7 @@ def refined_in_real_space(
     n_steps: int = 60,
     is_linked: Tensor | None = None,
     is_free: Tensor | None = None,
+    mates: Mates | None = None,
 ) -> Refinement:
     """Minimise the map's and the restraints' surprise, that of Ramachandran, and crowding, by L-BFGS.
 
@@ -121,9 +123,11 @@ def refined_in_real_space(
         (residue,) as in `restraints.protein_restraints`.
     is_free
         (atom,) which atoms may move; all when None. Energies between others are left out.
+    mates
+        Of a symmetric map: atoms keep off those of the copies as well, which move as they do.
     """
     restraints = protein_restraints(model, is_linked)
-    field = _Field(model, restraints, likelihood, weights, is_free)
+    field = _Field(model, restraints, likelihood, weights, is_free, mates)
     place = model.coordinates_angstrom
     energy: dict[str, float] = {}
     for _ in range(max(1, math.ceil(n_steps / _STEPS_PER_LIST))):
@@ -133,10 +137,14 @@ def refined_in_real_space(
 
 
 def energies(
-    model: AtomicModel, likelihood: MapLikelihood, weights: Weights = Weights(), is_linked: Tensor | None = None
+    model: AtomicModel,
+    likelihood: MapLikelihood,
+    weights: Weights = Weights(),
+    is_linked: Tensor | None = None,
+    mates: Mates | None = None,
 ) -> dict[str, float]:
     """What is minimised, of a model as it stands."""
-    field = _Field(model, protein_restraints(model, is_linked), likelihood, weights)
+    field = _Field(model, protein_restraints(model, is_linked), likelihood, weights, mates=mates)
     field.list_neighbours(model.coordinates_angstrom)
     return {name: float(value) for name, value in field(model.coordinates_angstrom).items()}
 
@@ -199,6 +207,7 @@ class _Field:
         likelihood: MapLikelihood,
         weights: Weights,
         is_free: Tensor | None = None,
+        mates: Mates | None = None,
     ) -> None:
         self._restraints = restraints if is_free is None else restraints.touching(is_free)
         self._likelihood, self._weights = likelihood, weights
@@ -210,6 +219,8 @@ class _Field:
         self._pairs = self._touching(*likelihood.pairs(model.coordinates_angstrom))
         self._i = self._j = torch.zeros(0, dtype=torch.int64)
         self._room = torch.zeros(0, dtype=torch.float64)
+        self._mates = mates if mates is not None and len(mates) > 1 else None
+        self._own = self._copied = self._operation = self._i
 
     def list_neighbours(self, place: Tensor) -> None:
         self._pairs = self._touching(*self._likelihood.pairs(place))
@@ -218,12 +229,30 @@ class _Field:
         free = (i < j) & (distance < room + _LIST_REACH_ANGSTROM) & ~torch.isin(i * len(place) + j, self._bound)
         self._i, self._j = self._touching(i[free], j[free])
         self._room = room_table()[self._kind[self._i], self._kind[self._j]]
+        if self._mates is not None:
+            self._list_mates(place, self._mates)
+
+    def _list_mates(self, place: Tensor, mates: Mates) -> None:
+        others = mates.of(place)[1:].reshape(-1, 3)
+        i, row, distance = pairs_within(place, others, float(room_table().max()) + _LIST_REACH_ANGSTROM)
+        operation, j = row // len(place) + 1, row % len(place)
+        room = room_table()[self._kind[i], self._kind[j]]
+        near = distance < room + _LIST_REACH_ANGSTROM
+        if self.is_free is not None:
+            near &= self.is_free[i] | self.is_free[j]
+        self._own, self._copied, self._operation, self._mate_room = i[near], j[near], operation[near], room[near]
 
     def _touching(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
         if self.is_free is None:
             return i, j
         kept = self.is_free[i] | self.is_free[j]
         return i[kept], j[kept]
+
+    def _crowding_of_mates(self, place: Tensor, mates: Mates) -> Tensor:
+        """(meeting,) half of the energy of two copies that meet: each meeting is listed from both sides."""
+        copies = mates.moved(self._operation, place[self._copied])
+        overlap = (self._mate_room - (place[self._own] - copies).norm(dim=-1)).clamp(min=0) / _ROOM_SIGMA
+        return 0.5 * 0.5 * overlap.square()
 
     def __call__(self, place: Tensor) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
@@ -251,6 +280,9 @@ class _Field:
             ("density", weights.density * own, atom[:, None]),
             ("density", weights.density * shared, torch.stack(self._pairs, -1)),
         ]
+        if self._mates is not None and len(self._own):
+            meeting = weights.room * self._crowding_of_mates(place, self._mates)
+            found.append(("room", meeting, torch.stack([self._own, self._copied], -1)))
         if weights.ramachandran and len(r.backbone):
             before, nitrogen, alpha, carbon, after = place[r.backbone].flip(-1).unbind(1)
             phi, psi = dihedral_rad(before, nitrogen, alpha, carbon), dihedral_rad(nitrogen, alpha, carbon, after)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.functional import conv3d
 from kernels import fourier
 from kernels.maps.grid import DensityGrid
 from kernels.models.detections import NucleotideDetections, ProteinDetections
+from kernels.models.neighbours import gathered
 from kernels.networks.residue_detector import (
     CELL_VOXELS,
     TILE_STEP_VOXELS,
@@ -63,7 +64,13 @@ class MapDetections:
 
 
 @torch.inference_mode()
-def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_batch: int = 4) -> MapDetections:
+def detect(
+    network: ResidueDetector,
+    grid: DensityGrid,
+    n_turns: int = 4,
+    tile_batch: int = 4,
+    is_wanted: Callable[[Tensor], Tensor] | None = None,
+) -> MapDetections:
     """Candidates for residues in a map.
 
     Parameters
@@ -74,6 +81,9 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
         A sharpened map of the right hand; finer or coarser voxels are brought to 1 Å.
     n_turns
         The network is shown the map in so many orientations, up to 24, and what it says of them is averaged.
+    is_wanted
+        Places (..., 3) in Å -> (...) whether residues there are asked for; tiles of the map without any such place are
+        left out.
 
     Memory: 0.4 GB for a batch of tiles, and 250 bytes for each Å³ of the map that holds something.
     """
@@ -85,7 +95,10 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
     found: list[tuple[Tensor, Tensor]] = []
     content = torch.zeros(*n_cells, 3, device=device)
     structure = torch.zeros(*n_cells, 3, device=device)
+    place = _Place(spacing.to(device), grid.origin_angstrom.to(device))
     tiles = list(_tiles(shape))
+    if is_wanted is not None:
+        tiles = [tile for tile in tiles if bool(is_wanted(place.of(_core(tile, shape, device))).any())]
     for first in range(0, len(tiles), tile_batch):
         batch = tiles[first : first + tile_batch]
         cubes = torch.stack([_cut(density, tile) for tile in batch])
@@ -98,9 +111,10 @@ def detect(network: ResidueDetector, grid: DensityGrid, n_turns: int = 4, tile_b
             structure[target] = told.alpha.sigmoid() * told.secondary_structure.softmax(-1)
             useful = (torch.maximum(told.alpha, told.sugar).sigmoid() > _LEAST_PROBABILITY).squeeze(-1)
             found.append((centres[inner][useful], channels[useful]))
+    if not found:
+        raise ValueError("no place of the map is wanted; expected one at least")
     centres = torch.cat([c for c, _ in found])
     told = split(torch.cat([channels for _, channels in found]))
-    place = _Place(spacing.to(device), grid.origin_angstrom.to(device))
     return MapDetections(
         _protein(centres, told, place, network.calibration),
         _nucleic(centres, told, place, network.calibration),
@@ -224,6 +238,12 @@ def _inner(
     return centres, tuple(inner), tuple(target)
 
 
+def _core(tile: _Tile, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """(cell, 3) centres, in voxels of the map, of the cells that a tile answers for."""
+    centres, inner, _ = _inner(tile, shape, device)
+    return centres[inner].reshape(-1, 3)
+
+
 @dataclass(frozen=True)
 class _Place:
     """From voxels of the resampled map to Å of its frame."""
@@ -308,21 +328,7 @@ def merged(positions: Tensor, probability: Tensor, radius: float) -> MergedVotes
     """
     order = torch.argsort(probability, descending=True)
     order = order[probability[order] > _LEAST_PROBABILITY]
-    n = len(order)
-    surer, other = _pairs(positions[order], radius)
-    group = torch.full((n,), -1, dtype=torch.int64, device=positions.device)
-    is_open = torch.ones(n, dtype=torch.bool, device=positions.device)
-    while is_open.any():
-        # who has no open vote before it within reach leads; all leaders of a round are further apart than the radius
-        blocked = torch.zeros_like(is_open)
-        active = is_open[surer] & is_open[other]
-        blocked[other[active]] = True
-        leads = is_open & ~blocked
-        group[leads] = torch.nonzero(leads).squeeze(1)
-        follows = leads[surer] & is_open[other]
-        group[other[follows]] = surer[follows]
-        is_open &= ~leads
-        is_open[other[follows]] = False
+    group = gathered(*_pairs(positions[order], radius), len(order))
     leaders, numbers = torch.unique(group, return_inverse=True)
     of_vote = torch.full((len(positions),), -1, dtype=torch.int64, device=positions.device)
     of_vote[order] = numbers

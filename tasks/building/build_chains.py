@@ -17,8 +17,8 @@ from kernels.models.tracing import Density
 from tasks.building.sequences import Target, targets
 from tasks.building.thread_chains import ThreadedChain, thread_chains
 from tasks.building.trace_chains import trace_chains
+from tasks.formats.structure import chain_name
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LONGEST_STEP_ANGSTROM = 5.5
 """Of two neighbours in sequence that a peptide is laid between; further apart, the chain stays open there."""
 UNSEEN = AMINO_ACIDS.index("ALA")
@@ -117,16 +117,6 @@ def build_chains(
         register,
         confidence,
     )
-
-
-def chain_name(index: int) -> str:
-    """A, B … Z, AA, AB …"""
-    name = ""
-    while True:
-        name = _LETTERS[index % 26] + name
-        index = index // 26 - 1
-        if index < 0:
-            return name
 
 
 def residue_confidence(chain: ThreadedChain, detections: ProteinDetections) -> Tensor:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.secondary_structure import HELIX
 from kernels.models.structure_elements import StructureElement, chain_posterior, structure_elements
 from kernels.models.topology import match_topology, segments_of
-from kernels.networks.detection import MapDetections
 from tasks.records.model import Element
 
 _LONGEST_STEP_ANGSTROM = 4.6
@@ -44,8 +44,14 @@ class TracedElements:
         )
 
 
-def traced_elements(model: AtomicModel, found: MapDetections) -> TracedElements:
-    """Helices and strands of a model's chains, by what the network says of the map around their Cα."""
+def traced_elements(model: AtomicModel, structure_at: Callable[[Tensor], Tensor]) -> TracedElements:
+    """Helices and strands of a model's chains, by what the network says of the map around their Cα.
+
+    Parameters
+    ----------
+    structure_at
+        Places (n, 3) in Å -> (n, 3) probability of helix, strand and coil there.
+    """
     alpha = model.positions("CA")[:, 0]
     kept = (~alpha.isnan().any(-1) & (model.amino_acid >= 0)).nonzero().squeeze(-1)
     residues, alpha = [model.residues[i] for i in kept.tolist()], alpha[kept]
@@ -54,7 +60,7 @@ def traced_elements(model: AtomicModel, found: MapDetections) -> TracedElements:
     is_linked = torch.zeros(len(alpha), dtype=torch.bool)
     is_near = (alpha[1:] - alpha[:-1]).norm(dim=-1) < _LONGEST_STEP_ANGSTROM
     is_linked[:-1] = is_near & torch.tensor([a.chain == b.chain for a, b in itertools.pairwise(residues)])
-    posterior = chain_posterior(found.structure_at(alpha).cpu(), is_linked)
+    posterior = chain_posterior(structure_at(alpha).cpu(), is_linked)
     return TracedElements(structure_elements(alpha, posterior, is_linked), residues)
 
 

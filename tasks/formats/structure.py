@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import string
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import torch
 
-from kernels.models.atomic_model import AtomicModel, Residue
+from kernels.models.atomic_model import AtomicModel, Residue, joined
+from kernels.models.mates import Mates
 from kernels.specimen.cage import THREE_LETTERS, Chain
 from tasks.formats import FormatError
 
@@ -38,9 +41,69 @@ def parse_mmcif(content: bytes, name: str) -> AtomicModel:
     return _model(structure, name)
 
 
-def mmcif_of(model: AtomicModel, name: str = "model") -> bytes:
-    """The model as an mmCIF file."""
-    return to_gemmi(model, name).make_mmcif_document().as_string().encode()
+def mmcif_of(model: AtomicModel, name: str = "model", mates: Mates | None = None) -> bytes:
+    """The model as an mmCIF file; with mates, the file says that they make up the assembly."""
+    structure = to_gemmi(model, name)
+    if mates is not None and len(mates) > 1:
+        structure.assemblies = gemmi.AssemblyList([_assembly(structure, mates)])
+    return structure.make_mmcif_document().as_string().encode()
+
+
+def _assembly(structure: gemmi.Structure, mates: Mates) -> gemmi.Assembly:
+    generator = gemmi.Assembly.Gen()
+    generator.subchains = [s.subchain_id() for s in structure[0].subchains()]
+    for number, transform in enumerate(_transforms(mates), start=1):
+        operator = gemmi.Assembly.Operator()
+        operator.name = str(number)
+        operator.type = "identity operation" if number == 1 else "point symmetry operation"
+        operator.transform = transform
+        generator.operators.append(operator)
+    assembly = gemmi.Assembly("1")
+    assembly.author_determined = True
+    assembly.generators.append(generator)
+    return assembly
+
+
+def _transforms(mates: Mates) -> list[gemmi.Transform]:
+    """Operations as they act on x, y, z."""
+    found = []
+    centre = mates.centre_angstrom.flip(0)
+    for rotation in mates.rotation.flip(-2, -1):
+        transform = gemmi.Transform()
+        transform.mat.fromlist(rotation.tolist())
+        transform.vec.fromlist((centre - rotation @ centre).tolist())
+        found.append(transform)
+    return found
+
+
+def parse_assembly(content: bytes, name: str) -> AtomicModel | None:
+    """All copies that an mmCIF file of `mmcif_of` tells of, its chains named A, B … in turn; None where it tells none.
+
+    The first copy is the model as it stands in the file.
+    """
+    structure = gemmi.make_structure_from_block(gemmi.cif.read_string(content.decode()).sole_block())
+    operators = [o.transform for a in structure.assemblies[:1] for g in a.generators for o in g.operators]
+    if len(operators) < 2:
+        return None
+    model = _model(structure, name)
+    chains = list(dict.fromkeys(r.chain for r in model.residues))
+    parts = []
+    for k, transform in enumerate(operators):
+        rotation, shift = (torch.tensor(v.tolist(), dtype=torch.float64) for v in (transform.mat, transform.vec))
+        place = (model.coordinates_angstrom.flip(-1) @ rotation.T + shift).flip(-1)
+        names = {chain: chain_name(k * len(chains) + i) for i, chain in enumerate(chains)}
+        parts.append(replace(model, residues=tuple(replace(r, chain=names[r.chain]) for r in model.residues)).at(place))
+    return joined(parts)
+
+
+def chain_name(index: int) -> str:
+    """A, B … Z, AA, AB …"""
+    name = ""
+    while True:
+        name = string.ascii_uppercase[index % 26] + name
+        index = index // 26 - 1
+        if index < 0:
+            return name
 
 
 def _model(structure: gemmi.Structure, path: str) -> AtomicModel:
@@ -94,8 +157,10 @@ def _most_occupied(residue: gemmi.Residue) -> list[gemmi.Atom]:
     return list(chosen.values())
 
 
-def write_structure(path: Path | str, model: AtomicModel, name: str = "model") -> None:
+def write_structure(path: Path | str, model: AtomicModel, name: str = "model", mates: Mates | None = None) -> None:
     """Write a model as mmCIF, or as PDB where the path ends so; the file appears under its name when it is whole.
+
+    Mates are written as copies by strict non-crystallographic symmetry that programs make themselves.
 
     Raises
     ------
@@ -104,6 +169,8 @@ def write_structure(path: Path | str, model: AtomicModel, name: str = "model") -
     """
     path = Path(path)
     structure = to_gemmi(model, name)
+    for number, transform in enumerate([] if mates is None else _transforms(mates)[1:], start=2):
+        structure.ncs.append(gemmi.NcsOp(transform, str(number), False))
     is_pdb = path.suffix.lower() in (".pdb", ".ent")
     longest = max((len(r.chain) for r in model.residues), default=0)
     if is_pdb and (longest > 2 or len(model) > 99_999):

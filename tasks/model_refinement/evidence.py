@@ -10,6 +10,7 @@ import torch
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.mates import Mates
 
 _LEAST_DENSITY = 1.0
 """Mean density at the atoms of a model that lies in its map, in standard deviations of the map over its mean; a model
@@ -22,6 +23,8 @@ class Evidence:
 
     maps: tuple[DensityGrid, ...]
     resolution_angstrom: float
+    mates: Mates | None = None
+    """By which a model makes up what the maps show; None for maps without symmetry."""
 
     def __post_init__(self) -> None:
         if len(self.maps) not in (1, 2):
@@ -46,6 +49,13 @@ class Evidence:
     @property
     def is_halved(self) -> bool:
         return len(self.maps) == 2
+
+    @property
+    def mates_at_zero(self) -> Mates | None:
+        """The mates in the frame of `at_zero`."""
+        if self.mates is None or len(self.mates) == 1:
+            return None
+        return replace(self.mates, centre_angstrom=self.mates.centre_angstrom - self.maps[0].origin_angstrom)
 
     def at_zero(self) -> tuple[DensityGrid, ...]:
         """The same maps with their first voxel at zero: some programs read no origin."""

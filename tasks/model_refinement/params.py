@@ -30,6 +30,9 @@ class RefineModelParams(StageParams):
     """Rounds of flipped peptides and new rotamers after the first refinement."""
     monomer_library: str | None = None
     """Folder of a CCP4-style monomer library; looked for when not given."""
+    without_library: Literal["refuse", "real space"] = "refuse"
+    """Where there is none: all atoms may still be built and refined in real space, with bonds and angles as the
+    project knows them."""
     most_angle_rmsd_deg: float = Field(default=1.4, gt=0, le=5)
     """Largest deviation of bond angles that a weight may bring."""
     torsion_sigma_deg: float | None = Field(default=5.0, gt=0)

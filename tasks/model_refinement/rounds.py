@@ -13,6 +13,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.all_atoms import built_rounds, judged, linked_by_trace, repaired
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.clashes import find_clashes
+from kernels.models.mates import Mates
 from kernels.models.torsions import backbone_torsions, ramachandran_class, usual_surprise
 from tasks.model_refinement.evidence import Evidence, require_in_map
 from tasks.model_refinement.params import RefineModelParams
@@ -46,7 +47,7 @@ def refined_rounds(
     model: AtomicModel,
     sharpened: DensityGrid,
     evidence: Evidence,
-    library: Path,
+    library: Path | None,
     params: RefineModelParams,
     weight: float | None = None,
 ) -> RefinedRounds:
@@ -59,7 +60,7 @@ def refined_rounds(
     sharpened
         The map to build in, in the frame of the model.
     library
-        A monomer library that has all residues.
+        A monomer library that has all residues; without one, all is done in real space.
     weight
         Of the map, where it was scanned before.
 
@@ -69,7 +70,7 @@ def refined_rounds(
         Where the model does not lie in the map.
     """
     require_in_map(model, sharpened)
-    is_protein = model.amino_acid >= 0
+    is_protein, mates = model.amino_acid >= 0, evidence.mates
     rest = model.take_residues(~is_protein)
     protein = model.take_residues(is_protein)
     resolution, effort = (
@@ -79,17 +80,29 @@ def refined_rounds(
     linked = linked_by_trace(protein) if protein.n_residues else torch.zeros(0, dtype=torch.bool)
 
     def told(name: str, whole: AtomicModel, result: Refined | None = None) -> Round:
-        return Round(name, whole, _figures(whole, sharpened, resolution, linked, result))
+        return Round(name, whole, _figures(whole, sharpened, resolution, linked, result, mates))
 
-    if weight is not None:
+    if weight is not None and library is not None:
         result = refined(model, evidence, library, weight, False, params.torsion_sigma_deg, effort)
         return RefinedRounds((told("refined", result.model, result),), 0, ())
+    if library is None and params.round:
+        mended = repaired(protein, sharpened, resolution, linked, mates).model
+        return RefinedRounds((told("repaired", _with_rest(mended, rest)),), 0, ())
     rounds: list[Round] = []
     start = model
     if params.is_rebuilt and protein.n_residues:
-        for number, built in enumerate(built_rounds(protein, sharpened, resolution, params.n_build_rounds)):
+        for number, built in enumerate(built_rounds(protein, sharpened, resolution, params.n_build_rounds, mates)):
             rounds.append(told(f"built_{number + 1}", _with_rest(built.model, rest)))
         start = _least_surprising(rounds).model
+    if library is None:
+        if not rounds:
+            raise ValueError("without a monomer library only proteins can be refined, built anew; give a library")
+        n_repairs = params.n_repair_rounds
+        for number in range(n_repairs):
+            last = rounds[-1].model
+            mended = repaired(last.take_residues(last.amino_acid >= 0), sharpened, resolution, linked, mates).model
+            rounds.append(told(f"repaired_{number + 1}", _with_rest(mended, rest)))
+        return RefinedRounds(tuple(rounds), rounds.index(_least_surprising(rounds)), ())
     scanned = refined_at_best_weight(
         start, evidence, library, params.most_angle_rmsd_deg, params.torsion_sigma_deg, effort
     )
@@ -97,7 +110,7 @@ def refined_rounds(
     finished = [rounds[-1]]
     for number in range(params.n_repair_rounds if params.is_rebuilt and protein.n_residues else 0):
         last = finished[-1].model  # its proteins come first
-        mended = repaired(last.take_residues(last.amino_acid >= 0), sharpened, resolution, linked).model
+        mended = repaired(last.take_residues(last.amino_acid >= 0), sharpened, resolution, linked, mates).model
         whole = _with_rest(mended, last.take_residues(last.amino_acid < 0))
         result = refined(whole, evidence, library, scanned.result.weight, False, params.torsion_sigma_deg, effort)
         rounds.append(told(f"repaired_{number + 1}", result.model, result))
@@ -115,7 +128,12 @@ def _with_rest(protein: AtomicModel, rest: AtomicModel) -> AtomicModel:
 
 
 def _figures(
-    model: AtomicModel, grid: DensityGrid, resolution: float, linked: Tensor, result: Refined | None
+    model: AtomicModel,
+    grid: DensityGrid,
+    resolution: float,
+    linked: Tensor,
+    result: Refined | None,
+    mates: Mates | None,
 ) -> dict[str, Any]:
     protein = model.take_residues(model.amino_acid >= 0)
     found: dict[str, Any] = {"surprise": float("inf")}
@@ -123,9 +141,9 @@ def _figures(
         surprise = usual_surprise(backbone_torsions(protein), ramachandran_class(protein.amino_acid))
         known = torch.isfinite(surprise)
         found = {
-            "surprise": round(judged(protein, grid, resolution, linked).surprise, 1),
+            "surprise": round(judged(protein, grid, resolution, linked, mates).surprise, 1),
             "usual_backbone_share": round(float((surprise[known] < _USUAL_SURPRISE).double().mean()), 4),
-            "clashscore": round(find_clashes(model).score, 2),
+            "clashscore": round(find_clashes(model, mates).score, 2),
         }
     if result is not None:
         found |= {

@@ -108,12 +108,15 @@ def refined(
         paths = [folder / f"map_{i + 1}.mrc" for i in range(len(evidence.maps))]
         for path, grid in zip(paths, evidence.at_zero()):
             write_map(path, grid)
-        write_structure(folder / "model.cif", model.at(model.coordinates_angstrom - origin))
+        mates = evidence.mates_at_zero
+        write_structure(folder / "model.cif", model.at(model.coordinates_angstrom - origin), mates=mates)
         options = ["--halfmaps" if evidence.is_halved else "--map", *(str(path) for path in paths)]
         options += ["--model", "model.cif", "--monlib", str(library), "-o", _PREFIX]
         options += ["-d", f"{evidence.resolution_angstrom:.3f}", "--ncycle", str(effort.n_cycles)]
         if weight is not None:
             options += ["--weight", f"{weight:.5g}", "--no_weight_adjust"]
+        if mates is not None:  # the map's symmetry was looked at before, and a wrong residue on an axis is no reason
+            options += ["--no_check_ncs_map", "--no_check_ncs_overlaps"]
         if is_cross_validated:
             options.append("--cross_validation")
         if torsion_sigma_deg is not None:

@@ -14,7 +14,7 @@ from kernels.maps.fsc import corrected_fsc
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sharpening import local_resolution
 from kernels.models.assessment import assess
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.detections import ProteinDetections
 from kernels.models.geometry import BOND_OUTLIER_SIGMA, CBETA_OUTLIER_ANGSTROM, ROTAMER_OUTLIER_DEG
 from kernels.models.map_fit import (
@@ -26,6 +26,7 @@ from kernels.models.map_fit import (
     resolution_at,
     soft_mask,
 )
+from kernels.models.mates import Mates, copies
 from kernels.models.network_fit import amino_acid_fit
 from kernels.models.ramachandran import FAVOURED, OUTLIER, is_cis, is_twisted
 from kernels.models.residues import AMINO_ACIDS
@@ -59,6 +60,7 @@ def judge(
     maps: Maps,
     resolution_angstrom: float | None = None,
     detections: ProteinDetections | None = None,
+    mates: Mates | None = None,
 ) -> ModelValidation:
     """Validate a model in its map. Memory: about 250 bytes a voxel.
 
@@ -68,6 +70,8 @@ def judge(
         Of the map; without it, what the half maps say inside of the model's mask, or else where map and model part.
     detections
         What the network finds in the map; without it, its fit of amino acids is left out.
+    mates
+        By which the model makes up what the map shows: the map is compared with all copies, clashes with them count.
 
     Raises
     ------
@@ -76,14 +80,15 @@ def judge(
     """
     grid = maps.map
     _check_place(model, grid)
-    density = model_density(model, grid)
-    mask = soft_mask(grid, model)
+    whole = model if mates is None else joined(copies(model, mates))
+    density = model_density(whole, grid)
+    mask = soft_mask(grid, whole)
     curve = map_model_fsc(grid, density, mask)
     parted = resolution_at(curve, grid)
     resolution, source = _resolution(maps, mask, resolution_angstrom, parted)
     local = _local_resolution(model, maps, resolution)
-    found = assess(model, grid, local, ramachandran_tables())
-    correlations = map_correlations(grid, model_density(model, grid, resolution), model)
+    found = assess(model, grid, local, ramachandran_tables(), mates)
+    correlations = map_correlations(grid, model_density(whole, grid, resolution), whole)
     halves = [
         None if half is None else mean_fsc(map_model_fsc(half, density, mask), grid, resolution)
         for half in (maps.half_1, maps.half_2)

@@ -8,10 +8,13 @@ from kernels.models.secondary_structure import secondary_structure
 from kernels.scores import matched_points
 from tasks.build_model import BuildModelParams, build_model
 from tasks.formats.map_file import write_map
+from tasks.formats.structure import parse_assembly
 from tasks.import_map import ImportMapParams, import_map
-from tasks.stores.products.model_store import read_model
+from tasks.stores.products.map_store import map_mates
+from tasks.stores.products.model_store import mmcif_bytes, read_model
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
+from tests.truth.symmetric_maps import dimer_maps
 
 
 def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path):
@@ -46,3 +49,27 @@ def test_weights_that_are_none_are_named(store, workers, tmp_path):
     report = build_model.fn(store.url, BuildModelParams(map="imported", weights=str(tmp_path / "bad.safetensors")))
     (reason,) = report.failed.values()
     assert "bad.safetensors" in reason and "train the network" in reason
+
+
+def test_one_unit_of_a_symmetric_map_is_built_and_its_copies_make_up_the_rest(store, workers, tmp_path):
+    maps = dimer_maps(70, 2.5)
+    write_map(tmp_path / "map.mrc", maps.sharpened)
+    import_map.fn(store.url, ImportMapParams(map=str(tmp_path / "map.mrc"), symmetry="c2"))
+    report = build_model.fn(store.url, BuildModelParams(map="imported", n_turns=1))
+    assert report.done == ["models/built in imported"], (report.failed, report.skipped)
+    unit, true = read_model(store, "built"), maps.model.positions("CA")[:, 0]
+    both = map_mates(store, "imported").of(true).reshape(-1, 3)
+    found = matched_points(unit.positions("CA")[:, 0], both, 3.0)
+    found = found[found >= 0]
+    assert len(set((found % len(true)).tolist())) > 0.7 * len(true)
+    assert len(found) < 1.15 * len(set((found % len(true)).tolist()))  # hardly a residue in both copies
+    whole = parse_assembly(mmcif_bytes(store, "built"), "built")
+    assert whole.n_residues == 2 * unit.n_residues
+    assert (matched_points(whole.positions("CA")[:, 0], both, 3.0) >= 0).sum() > 0.7 * len(both)
+
+
+def test_a_symmetry_that_the_map_does_not_have_is_refused(store, workers, tmp_path):
+    write_map(tmp_path / "map.mrc", dimer_maps(30, 3.0).sharpened)
+    import_map.fn(store.url, ImportMapParams(map=str(tmp_path / "map.mrc"), symmetry="C3"))
+    (reason,) = build_model.fn(store.url, BuildModelParams(map="imported", n_turns=1)).skipped.values()
+    assert "is said to have symmetry C3" in reason and "1 of 3 operations fit" in reason and "n // 2" in reason

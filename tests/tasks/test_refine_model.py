@@ -54,3 +54,19 @@ def test_what_is_missing_is_named_and_nothing_is_left(session, tmp_path, monkeyp
     report = refine_model.fn(store.url, RefineModelParams(map="imported", model="docked"))
     assert "'docked'" in report.failed["models/refined"]
     assert store.product("models/refined").record().state == "failed"
+
+
+def test_without_a_library_all_atoms_are_built_in_real_space_where_that_is_allowed(session, tmp_path):
+    store, truth = session
+    params = RefineModelParams(
+        map="imported", monomer_library=str(tmp_path / "nowhere"), without_library="real space", n_build_rounds=1
+    )
+    report = refine_model.fn(store.url, params)
+    assert report.done == ["models/refined"], report.failed
+    found = read_model(store, "refined")
+    error = (found.positions("CA") - truth.positions("CA")).norm(dim=-1).square().mean().sqrt()
+    assert error < 0.4
+    assert found.names == truth.names
+    figures = store.product("models/refined").record().figures
+    assert "no monomer library" in figures["refined_in"]
+    assert not figures["is_half_map_refinement"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kernels.maps.grid import DensityGrid
+from kernels.models.mates import Mates
 from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.session_store import SessionStore
@@ -33,3 +34,15 @@ def density_grid(store: SessionStore, name: str, array: str = "map") -> DensityG
     voxels = torch.from_numpy(read_map(store, name)[array])
     origin = torch.tensor(about.origin_angstrom, dtype=torch.float64)
     return DensityGrid(voxels, about.pixel_size_angstrom, origin)
+
+
+def masked_grid(store: SessionStore, name: str) -> DensityGrid:
+    """The map ``maps/<name>`` without what lies outside of its mask; as it is where it has none."""
+    grid, reader = density_grid(store, name), read_map(store, name)
+    return grid.with_voxels(grid.voxels * torch.from_numpy(reader["mask"])) if "mask" in reader else grid
+
+
+def map_mates(store: SessionStore, name: str) -> Mates:
+    """Operations of the symmetry of the map ``maps/<name>``, about the middle of its box."""
+    about = density_map(store, name)
+    return Mates.about(about.symmetry, density_grid(store, name))

@@ -5,19 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.mates import Mates
 from tasks.formats.structure import mmcif_of, parse_mmcif
 from tasks.stores.commit import Attempt
 from tasks.stores.session_store import SessionStore
 
+_COUNTS = ("n_residues", "n_chains", "n_atoms", "n_copies")
 
-def write_model(attempt: Attempt, model: AtomicModel, name: str) -> None:
-    """Write the model into a product ``models/<name>``."""
-    attempt.write("mmcif", np.frombuffer(mmcif_of(model, name), dtype=np.uint8))
+
+def write_model(attempt: Attempt, model: AtomicModel, name: str, mates: Mates | None = None) -> None:
+    """Write the model into a product ``models/<name>``; its mates are told as its assembly."""
+    attempt.write("mmcif", np.frombuffer(mmcif_of(model, name, mates), dtype=np.uint8))
     attempt.figures.update(
         n_residues=model.n_residues,
         n_chains=len({residue.chain for residue in model.residues}),
         n_atoms=len(model),
     )
+    if mates is not None and len(mates) > 1:
+        attempt.figures["n_copies"] = len(mates)
+
+
+def copy_model(store: SessionStore, attempt: Attempt, source: str) -> None:
+    """Write the model ``models/<source>`` as it stands, with its assembly, into another product."""
+    attempt.write("mmcif", np.frombuffer(mmcif_bytes(store, source), dtype=np.uint8))
+    figures = store.product(f"models/{source}").done_record(f"model {source!r}").figures
+    attempt.figures.update({name: figures[name] for name in _COUNTS if name in figures})
 
 
 def mmcif_bytes(store: SessionStore, name: str) -> bytes:

@@ -1,11 +1,14 @@
 """Models are read as they were written, old files too."""
 
+import gemmi
 import pytest
 import torch
 
 from kernels.models.atomic_model import AtomicModel, Residue
+from kernels.models.mates import Mates
+from kernels.rotations import symmetry_group
 from tasks.formats import FormatError
-from tasks.formats.structure import read_structure, write_structure
+from tasks.formats.structure import mmcif_of, parse_assembly, parse_mmcif, read_structure, write_structure
 
 OLD_PDB = """\
 ATOM      1  N   CYS E   1      -9.110   4.061  32.201  1.00 11.68      1ACB 203
@@ -64,3 +67,20 @@ def test_a_pdb_file_of_too_long_names_is_refused(tmp_path, model):
     )
     with pytest.raises(ValueError, match="mmCIF"):
         write_structure(tmp_path / "model.pdb", long)
+
+
+def test_copies_are_told_as_an_assembly_that_other_programs_make(tmp_path, model):
+    mates = Mates(symmetry_group("D3"), torch.tensor([4.0, -2.0, 7.5], dtype=torch.float64))
+    content = mmcif_of(model, "trimer", mates)
+    assert len(parse_mmcif(content, "trimer")) == len(model)
+    whole = parse_assembly(content, "trimer")
+    expected = mates.of(model.coordinates_angstrom).reshape(-1, 3)
+    torch.testing.assert_close(whole.coordinates_angstrom, expected, atol=2e-3, rtol=0)
+    n_chains = len({r.chain for r in model.residues})
+    assert len({r.chain for r in whole.residues}) == 6 * n_chains
+    structure = gemmi.make_structure_from_block(gemmi.cif.read_string(content.decode()).sole_block())
+    made = gemmi.make_assembly(structure.assemblies[0], structure[0], gemmi.HowToNameCopiedChain.AddNumber)
+    theirs = sorted((round(a.atom.pos.z, 2), round(a.atom.pos.y, 2), round(a.atom.pos.x, 2)) for a in made.all())
+    ours = sorted(tuple(round(v, 2) for v in place) for place in whole.coordinates_angstrom.tolist())
+    assert torch.allclose(torch.tensor(theirs), torch.tensor(ours), atol=0.02)
+    assert parse_assembly(mmcif_of(model, "alone"), "alone") is None
