@@ -61,6 +61,9 @@ def model_section(contents: Contents) -> str:
 def _facts(model: AtomicModel, name: str, record: Record) -> str:
     chains = len({residue.chain for residue in model.residues})
     words = f"{plural(model.n_residues, 'residue')} in {plural(chains, 'chain')}, {plural(len(model), 'atom')}"
+    n_copies = record.figures.get("n_copies")
+    if n_copies is not None:
+        words += f", one of {n_copies} copies by symmetry, which its mmCIF names as the assembly"
     return f"{name}: {words} · {record.stage}, {time_words(record.written_at)}"
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.mates import Mates
 from tasks.model_refinement.evidence import Evidence, require_in_map
 from tasks.model_refinement.servalcat import Effort, RefinementError, refined
 from tasks.model_refinement.weight_scan import refined_at_best_weight
 from tests.truth.cage_model import smoothly_displaced
+from tests.truth.symmetric_maps import dimer_maps
 
 
 def alpha_error(found: AtomicModel, true: AtomicModel) -> float:
@@ -30,6 +32,17 @@ def test_a_displaced_model_comes_back_at_a_weight_that_keeps_its_geometry(subuni
         sane = [trial.fsc_average_free for trial in scanned.trials if trial.angle_rmsd_deg <= 1.6]
         chosen = next(t for t in scanned.trials if t.weight == pytest.approx(scanned.result.weight, rel=1e-3))
         assert chosen.fsc_average_free == max(sane)
+
+
+def test_one_unit_of_a_symmetric_map_is_refined_with_its_copies(monomers):
+    maps = dimer_maps(30, 3.0)
+    start = smoothly_displaced(maps.model, 0.5)
+    mates = Mates.about("C2", maps.half_1)
+    halves, effort = (maps.half_1, maps.half_2), Effort(n_cycles=4)
+    found = refined(start, Evidence(halves, 3.0, mates), monomers, 0.3, effort=effort)
+    assert alpha_error(found.model, maps.model) < 0.5 * alpha_error(start, maps.model)
+    assert found.model.names == start.names
+    assert found.fsc_average > 0.9  # of all copies with the map
 
 
 def test_a_model_away_from_its_map_is_refused(subunit):
