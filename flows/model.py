@@ -69,7 +69,8 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
                 if not _is_made(made[-1]):
                     break
                 models.append(f"refined-{number}")
-            reports.append(_needed(choose_model(session_url, ChooseModelParams(models=tuple(models)))))
+            choice = ChooseModelParams(models=tuple(models), map=on_map["map"])
+            reports.append(_needed(choose_model(session_url, choice)))
     return reports
 
 

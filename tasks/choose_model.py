@@ -18,8 +18,8 @@ from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
 
 _NAME = "chosen"
-_OF, _AND = " of ", ", "
-"""Between what is made and the names of the models that it is chosen from, in an item."""
+_OF, _AND, _IN = " of ", ", ", " in "
+"""Between what is made, the names of the models that it is chosen from, and that of their map, in an item."""
 _SAME_FSC = 0.0005
 """Averages of models that differ in a few residues differ by more where one is better."""
 _MOST_CLASHES_MORE, _MOST_OUTLIERS_MORE_PERCENT = 3.0, 0.5
@@ -31,6 +31,8 @@ class ChooseModelParams(StageParams):
 
     models: tuple[str, ...] = Field(default=("refined",), min_length=1)
     """Names of the models in the store, round by round; each must have been validated."""
+    map: str = "sharpened"
+    """Name of the map that they lie in."""
 
 
 @task(name="choose_model", cache_policy=NO_CACHE)
@@ -41,14 +43,14 @@ def choose_model(session_url: str, params: ChooseModelParams) -> StageReport:
     probability of residues to be right, lost residues counted. Among equals the probability decides, and a round whose
     geometry is clearly worse than that of the first is not taken.
     """
-    names = _AND.join(params.models)
-    report = run_stage(session_url, _choice, [f"{_NAME}{_OF}{names}"], params)
-    judged = run_stage(session_url, _judgement, [f"{_NAME}{_OF}{names}"], params) if not report.failed else report
+    item = f"{_NAME}{_OF}{_AND.join(params.models)}{_IN}{params.map}"
+    report = run_stage(session_url, _choice, [item], params)
+    judged = run_stage(session_url, _judgement, [item], params) if not report.failed else report
     return judged if judged.failed or judged.skipped else report
 
 
 def _names(item: str) -> list[str]:
-    return item.split(_OF)[1].split(_AND)
+    return item.split(_IN)[0].split(_OF)[1].split(_AND)
 
 
 def _inputs(store: SessionStore, item: str) -> list[str]:
@@ -56,6 +58,7 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
     return [
         *(f"{group}/{name}" for name in _names(item) for group in ("models", "validations")),
         *(address for address in rebuilt if store.product(address).record() is not None),
+        f"maps/{item.split(_IN)[1]}",
     ]
 
 

@@ -75,10 +75,20 @@ def _built(contents: Contents, model: AtomicModel, record: Record) -> AtomicMode
     """The model, or the one that it was made from, as far as one of them has 100 times its confidence as B-factors."""
     if record.stage in _BUILDERS:
         return model
+    name = _built_name(contents, record)
+    return None if name is None else read_model(contents.store, name)
+
+
+def _built_name(contents: Contents, record: Record) -> str | None:
+    """What a model was made from in the beginning, by refinement and rounds of rebuilding."""
     for address, fingerprint in record.inputs.items():
         source = contents.record(address) if address.startswith("models/") else None
-        if source is not None and source.stage in _BUILDERS and source.fingerprint == fingerprint:
-            return read_model(contents.store, address.removeprefix("models/"))
+        if source is None or source.fingerprint != fingerprint:
+            continue
+        if source.stage in _BUILDERS:
+            return address.removeprefix("models/")
+        if (name := _built_name(contents, source)) is not None:
+            return name
     return None
 
 

@@ -281,7 +281,7 @@ def main(data: Path = REAL_DATA, is_development: bool = False, most: int = 40, n
             results[number].append(result_of(case, last.done.model, rounds[0].doubtful, seconds))
         one = results[-1][-1]
         told = ", ".join(f"{KINDS[r.kind]} {r.n_right}/{r.n_wrong}" for r in one.repairs)
-        print(f"{case.name}: {told}; {one.n_broken} new, {seconds:.0f} CPU-s", flush=True)
+        print(f"{case.name}: {told}; {one.n_broken} new of {one.n_right}, {seconds:.0f} CPU-s", flush=True)
     for number, some in enumerate(results):
         print(f"\n## After round {number + 1}, {len(some)} structures\n\n{table(some)}")
 

@@ -57,8 +57,8 @@ def test_doubtful_regions_are_built_anew_and_rounds_compared(store, workers, tmp
     after = judge_in_store(store, "refined-1")
     assert after.trusted_percent > before.trusted_percent
     assert after.fsc_free > before.fsc_free
-    report = choose_model.fn(store.url, ChooseModelParams(models=("refined", "refined-1")))
-    assert report.done == ["chosen of refined, refined-1"], report
+    report = choose_model.fn(store.url, ChooseModelParams(models=("refined", "refined-1"), map="imported"))
+    assert report.done == ["chosen of refined, refined-1 in imported"], report
     chosen = store.product("models/chosen").record()
     assert chosen.figures["best_round"] == "refined-1"
     assert [made["name"] for made in chosen.details["rounds"]] == ["refined", "refined-1"]

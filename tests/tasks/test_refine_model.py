@@ -7,7 +7,7 @@ from tasks.import_map import ImportMapParams, import_map
 from tasks.model_refinement.params import RefineModelParams
 from tasks.refine_model import refine_model
 from tasks.stores.products.model_store import read_model, write_model
-from tests.truth.cage_model import cage_subunit, trace_of
+from tests.truth.cage_model import cage_subunit, smoothly_displaced, trace_of
 from tests.truth.model_maps import simulated_maps
 from tests.truth.monomers import unpacked_monomers
 
@@ -42,6 +42,25 @@ def test_a_trace_becomes_a_refined_model_with_all_its_rounds(session, real_data,
     assert record.figures["angle_rmsd_deg"] < 1.6
     assert "built_1" in store.product("models/refined").read()
     assert refine_model.fn(store.url, params).kept == ["models/refined"]
+
+
+def test_what_was_rebuilt_is_refined_as_it_stands_at_the_weight_of_before(session, real_data, tmp_path):
+    store, truth = session
+    library = unpacked_monomers(real_data, tmp_path / "monomers")
+    params = RefineModelParams(map="imported", monomer_library=str(library), round=1, n_cycles=3)
+    for name in ("refined", "rebuilt-1"):
+        with store.product(f"models/{name}").write("refine_model", 1, params, {}) as attempt:
+            write_model(attempt, smoothly_displaced(truth, 0.3), name)
+            attempt.figures.update(weight=0.25)
+    report = refine_model.fn(store.url, params)
+    assert report.done == ["models/refined-1"], report.failed
+    record = store.product("models/refined-1").record()
+    assert [r["name"] for r in record.details["rounds"]] == ["refined"]
+    assert record.figures["weight"] == 0.25
+    assert "models/rebuilt-1" in record.inputs
+    found = read_model(store, "refined-1")
+    assert found.names == truth.names
+    assert (found.positions("CA") - truth.positions("CA")).norm(dim=-1).square().mean().sqrt() < 0.25
 
 
 def test_what_is_missing_is_named_and_nothing_is_left(session, tmp_path, monkeypatch):

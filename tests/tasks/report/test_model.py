@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.formats.structure import parse_mmcif
 from tasks.plots.model_view import ResidueColumn
 from tasks.records.session import StageParams
@@ -18,6 +19,7 @@ from tasks.report.model_map import around_model, map_cut, sigma_of
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.products.map_store import density_grid
 from tasks.stores.products.model_store import write_model
+from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
 from tests.truth.modelled_session import (
     DOUBTFUL,
@@ -160,6 +162,32 @@ def test_the_validation_of_a_refined_model_is_in_the_report(tmp_path):
     assert "Rounds of refined, of which refined was taken" in html
     rounds = html[html.index("Rounds of refined") :]
     assert re.findall(r"<tr><td>(\w+)</td>", rounds)[:3] == ["built_1", "refined", "repaired_1"]
+
+
+def test_the_rounds_of_rebuilding_are_in_the_report(tmp_path, workers):
+    store = SessionStore.create(str(tmp_path / "session.zarr"), "rounds")
+    modelled = fill_with_models(store)
+    validation = refine_and_validate(store, modelled)
+    window = {"chain": "A", "first": "8", "last": "17", "taken": "traced", "shift": 1}
+    with store.product("models/rebuilt-1").write("rebuild_model", 1, StageParams(), {}) as attempt:
+        write_model(attempt, modelled.model, "rebuilt-1")
+        attempt.details["windows"] = [window, {**window, "chain": "B", "taken": "kept", "shift": None}]
+    with store.product("models/refined-1").write("refine_model", 1, StageParams(), {}) as attempt:
+        write_model(attempt, modelled.model, "refined-1")
+    surer = [row.model_copy(update={"probability": 0.99, "verdict": "trust"}) for row in validation.residues]
+    better = validation.model_copy(update={"residues": tuple(surer), "regions": (), "trusted_percent": 100.0})
+    with store.product("validations/refined-1").write("validate_model", 2, StageParams(), {}) as attempt:
+        write_validation(attempt, better)
+    report = choose_model.fn(store.url, ChooseModelParams(models=("refined", "refined-1"), map="imported"))
+    assert not report.failed and not report.skipped, report
+    html = Path(report_session.fn(store.url, ReportSessionParams())).read_text()
+    assert "Rounds of chosen, of which refined-1 was taken" in html
+    rounds = html[html.index("Rounds of chosen") :]
+    assert re.findall(r"<tr><td>([\w-]+)</td>", rounds)[:2] == ["refined", "refined-1"]
+    assert "A 8–17: traced and register" in rounds
+    assert "trusted percent" in rounds and "clashscore" in rounds
+    columns = {column["id"] for column in data_of(html)["colours"]}
+    assert {"probability", "confidence"} <= columns  # that of the model that all rounds come from
 
 
 def test_a_validation_of_an_earlier_model_of_the_name_is_not_shown(tmp_path):
