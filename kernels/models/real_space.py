@@ -16,14 +16,8 @@ from kernels.models.internal_coordinates import dihedral_rad
 from kernels.models.map_likelihood import MapLikelihood
 from kernels.models.mates import Mates
 from kernels.models.neighbours import pairs_within
-from kernels.models.restraints import (
-    Restraints,
-    near_in_bonds,
-    protein_restraints,
-    riding_hydrogens,
-    room_kind,
-    room_table,
-)
+from kernels.models.nucleotide_restraints import polymer_restraints
+from kernels.models.restraints import Restraints, near_in_bonds, riding_hydrogens, room_kind, room_table
 from kernels.models.torsions import RAMACHANDRAN_STEP_DEG, ramachandran_surprise
 
 _STEPS_PER_LIST = 30
@@ -120,13 +114,13 @@ def refined_in_real_space(
     n_steps
         In rounds of 30, between which the list of near atoms is made anew.
     is_linked
-        (residue,) as in `restraints.protein_restraints`.
+        (residue,) as in `nucleotide_restraints.polymer_restraints`.
     is_free
         (atom,) which atoms may move; all when None. Energies between others are left out.
     mates
         Of a symmetric map: atoms keep off those of the copies as well, which move as they do.
     """
-    restraints = protein_restraints(model, is_linked)
+    restraints = polymer_restraints(model, is_linked)
     field = _Field(model, restraints, likelihood, weights, is_free, mates)
     place = model.coordinates_angstrom
     energy: dict[str, float] = {}
@@ -144,7 +138,7 @@ def energies(
     mates: Mates | None = None,
 ) -> dict[str, float]:
     """What is minimised, of a model as it stands."""
-    field = _Field(model, protein_restraints(model, is_linked), likelihood, weights, mates=mates)
+    field = _Field(model, polymer_restraints(model, is_linked), likelihood, weights, mates=mates)
     field.list_neighbours(model.coordinates_angstrom)
     return {name: float(value) for name, value in field(model.coordinates_angstrom).items()}
 
@@ -163,7 +157,7 @@ def energies_of_groups(
     group
         (atom,) index, -1 for atoms of none. What two groups share is counted for both.
     """
-    field = _Field(model, protein_restraints(model, is_linked), likelihood, weights, group >= 0)
+    field = _Field(model, polymer_restraints(model, is_linked), likelihood, weights, group >= 0)
     field.list_neighbours(model.coordinates_angstrom)
     total = torch.zeros(int(group.max()) + 1 if len(group) else 0, dtype=torch.float64)
     for _, values, atoms in field.terms(model.coordinates_angstrom):

@@ -14,6 +14,7 @@ from kernels.models.detections import ProteinDetections
 from kernels.models.residues import AMINO_ACIDS
 from kernels.models.threading import UNKNOWN
 from kernels.models.tracing import Density
+from tasks.building.chain_names import BuiltChain, described
 from tasks.building.sequences import Target, targets
 from tasks.building.thread_chains import ThreadedChain, thread_chains
 from tasks.building.trace_chains import trace_chains
@@ -24,28 +25,6 @@ LONGEST_STEP_ANGSTROM = 5.5
 UNSEEN = AMINO_ACIDS.index("ALA")
 """Type of a residue that neither a sequence nor a candidate tells."""
 _ELEMENTS = {"N": "N", "CA": "C", "C": "C", "O": "O"}
-
-
-@dataclass(frozen=True)
-class BuiltChain:
-    """What is known of one chain of a built model."""
-
-    name: str
-    sequence: int | None
-    """Index of its target; None where it has no place in any sequence."""
-    n_residues: int
-    p_value: float
-    """Of its surest piece: that a shuffled sequence fits as well."""
-    register_probability: float
-    """Mean over its residues; 0 without a sequence."""
-
-    def __str__(self) -> str:
-        if self.sequence is None:
-            return f"chain {self.name}: {self.n_residues} residues without a place in any sequence, types as they look"
-        return (
-            f"chain {self.name}: {self.n_residues} residues of sequence {self.sequence + 1}, register right with a"
-            f" probability of {self.register_probability:.2f}, p {self.p_value:.1e}"
-        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +90,7 @@ def build_chains(
     )
     return BuiltProtein(
         _model(residues, alpha, backbone, confidence),
-        tuple(_about(name, c) for name, c in zip(names, chains)),
+        tuple(described(name, c) for name, c in zip(names, chains)),
         tuple(wanted),
         torch.cat([c.candidate for c in chains]),
         register,
@@ -174,8 +153,3 @@ def _model(residues: tuple[Residue, ...], alpha: Tensor, backbone: Tensor, confi
         b_factor,
         torch.ones(4 * n),
     )
-
-
-def _about(name: str, chain: ThreadedChain) -> BuiltChain:
-    register = float(chain.register_probability.mean()) if chain.sequence is not None else 0.0
-    return BuiltChain(name, chain.sequence, len(chain), float(chain.p_value.min()), register)
