@@ -11,14 +11,19 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.mates import Mates
+from kernels.models.polymers import NUCLEIC_ACID, PROTEIN
 from kernels.rotations import symmetry_group
-from tasks.building.build_chains import build_chains
+from tasks.building.build_chains import BuiltProtein, build_chains
+from tasks.building.build_nucleic_chains import BuiltNucleicAcid, build_nucleic_chains
+from tasks.building.chain_names import NoChainError
 from tasks.building.compact_unit import is_apart_from_mates
+from tasks.building.competition import nucleotides_beside_protein, residues_beside
 from tasks.building.detector import detector
 from tasks.building.elements import topology_lines, traced_elements
-from tasks.building.find_residues import find_residues, require_symmetry
+from tasks.building.find_residues import FoundResidues, find_residues, require_symmetry
+from tasks.building.sequences import sequences_of
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
@@ -34,6 +39,8 @@ _IN_REGISTER = 0.5
 _MARGIN_ANGSTROM = 2.0
 _SHARE_OF_UNIT = 4.0
 """How much larger the box is in which a unit of a symmetric map lies, in units of its share of the map."""
+_USUAL_RESOLUTION_ANGSTROM = 3.0
+"""Of a map whose record tells none."""
 
 
 class BuildModelParams(StageParams):
@@ -42,7 +49,8 @@ class BuildModelParams(StageParams):
     map: str = "sharpened"
     """Name of the map in the store."""
     sequences: tuple[str, ...] = ()
-    """One-letter codes of the proteins; without any, residues get their likeliest types."""
+    """One-letter codes of proteins, RNA and DNA, told apart as by `tasks.building.sequences.told_kind`; what has none
+    here is not built. Without any, proteins and nucleic acids are, and residues get their likeliest types."""
     structures: tuple[str, ...] = ()
     """Known or predicted secondary structures of chains, a letter a residue (H helix, E strand): elements of the map
     are matched to them."""
@@ -50,6 +58,8 @@ class BuildModelParams(StageParams):
     """How often each sequence is there, of a symmetric map in one unit; None where that is not known."""
     least_confidence: float = Field(default=0.2, ge=0, le=1)
     """Candidates of the network below it are not traced."""
+    least_nucleotide_confidence: float = Field(default=0.05, ge=0, le=1)
+    """The same for nucleotides: many are tried, since their density decides."""
     n_turns: int = Field(default=4, ge=1, le=24)
     """Orientations in which the network is shown the map."""
     weights: str | None = None
@@ -58,9 +68,10 @@ class BuildModelParams(StageParams):
 
 @task(name="build_model", cache_policy=NO_CACHE)
 def build_model(session_url: str, params: BuildModelParams) -> StageReport:
-    """``models/built`` from a map: N, CA, C and O, B-factors 100 times the confidence. Memory: see `_needs`.
+    """``models/built`` from a map, B-factors 100 times the confidence. Memory: see `_needs`.
 
-    Of a map with symmetry one asymmetric unit is built; the file says that its copies make up the assembly.
+    N, CA, C and O of proteins, all heavy atoms of nucleic acids. Of a map with symmetry one asymmetric unit is built,
+    of proteins only; the file says that its copies make up the assembly.
     """
     return run_stage(session_url, _building, [f"{_PRODUCT} in {params.map}"], params)
 
@@ -80,28 +91,75 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     try:
         require_symmetry(grid, mates, symmetry)
         found = find_residues(network, grid, mates, params.n_turns, params.least_confidence)
-        built = build_chains(found.candidates, params.sequences, params.copies, found.density_at)
+        nucleic = _nucleic_acid(store, found, grid, params)
+        protein = _protein(found, nucleic, params)
     except ValueError as error:
         raise SkipItem(f"maps/{params.map}: {error}") from error
-    is_inside = _is_inside(built.model, grid)
-    is_apart = is_apart_from_mates(built.model, mates)
-    model = built.model.take_residues(is_inside & is_apart)
+    parts = [part for part in (protein, nucleic) if part is not None]
+    whole = joined([part.model for part in parts])
+    is_inside = _is_inside(whole, grid)
+    is_apart = is_apart_from_mates(whole, mates) if len(mates) > 1 else torch.ones_like(is_inside)
+    model = whole.take_residues(is_inside & is_apart)
     write_model(attempt, model, "built", mates)
     traced = traced_elements(model, found.structure_at)
     elements = traced.records()
     attempt.details["elements"] = [element.model_dump(mode="json") for element in elements]
     attempt.details["topology"] = topology_lines(traced, params.structures)
-    attempt.details["chains"] = [str(chain) for chain in built.chains]
+    attempt.details["chains"] = [str(chain) for part in parts for chain in part.chains]
+    attempt.details["base_pairs"] = [] if nucleic is None else nucleic.pair_names()
     attempt.figures.update(
-        n_candidates=len(found.candidates),
+        n_candidates=0 if protein is None else len(found.candidates),
+        n_nucleotides=int((model.base >= 0).sum()),
+        n_base_pairs=0 if nucleic is None else len(nucleic.pairs),
         symmetry=symmetry,
         n_in_copies=int((~is_apart).sum()),
         n_cut_off=int((~is_inside).sum()),
-        n_in_register=int((built.register_probability > _IN_REGISTER).sum()),
+        n_in_register=sum(int((part.register_probability > _IN_REGISTER).sum()) for part in parts),
         n_helices=sum(element.kind == "helix" for element in elements),
         n_strands=sum(element.kind == "strand" for element in elements),
-        mean_confidence=round(float(built.confidence.mean()), 3),
+        mean_confidence=round(float(torch.cat([part.confidence for part in parts]).mean()), 3),
     )
+
+
+def _nucleic_acid(
+    store: SessionStore, found: FoundResidues, grid: DensityGrid, params: BuildModelParams
+) -> BuiltNucleicAcid | None:
+    """Nucleic acids, where sequences ask for them or there are none at all; None where the map shows none."""
+    sequences, copies = sequences_of(NUCLEIC_ACID, params.sequences, params.copies)
+    if params.sequences and not sequences:
+        return None
+    if found.detected is None:
+        if sequences:
+            raise ValueError(
+                "nucleic acids are not built in maps with symmetry, and sequences of RNA or DNA are given; leave them"
+                " out, or import the map with symmetry C1"
+            )
+        return None
+    seen = found.detected.nucleic.surest(params.least_nucleotide_confidence)
+    candidates = nucleotides_beside_protein(found.detected, seen).on_cpu()
+    resolution = density_map(store, params.map).resolution_angstrom or _USUAL_RESOLUTION_ANGSTROM
+    try:
+        return build_nucleic_chains(candidates, grid, resolution, sequences, copies)
+    except NoChainError:
+        if sequences:
+            raise
+        return None
+
+
+def _protein(found: FoundResidues, nucleic: BuiltNucleicAcid | None, params: BuildModelParams) -> BuiltProtein | None:
+    """Proteins, in what nucleic acids leave; None where only nucleic acids are asked for, or found."""
+    sequences, copies = sequences_of(PROTEIN, params.sequences, params.copies)
+    if params.sequences and not sequences:
+        return None
+    candidates, n_before = found.candidates, 0
+    if nucleic is not None:
+        candidates, n_before = residues_beside(nucleic.model, candidates), len(nucleic.chains)
+    try:
+        return build_chains(candidates, sequences, copies, found.density_at, first_name=n_before)
+    except NoChainError:
+        if sequences or nucleic is None:
+            raise
+        return None
 
 
 def _is_inside(model: AtomicModel, grid: DensityGrid) -> torch.Tensor:

@@ -34,7 +34,9 @@ def model(
     ] = None,
     half1: Annotated[Path | None, typer.Option(help="Unfiltered half map.")] = None,
     half2: Annotated[Path | None, typer.Option(help="The other half map.")] = None,
-    sequence: Annotated[list[Path] | None, typer.Option(help="FASTA file of the proteins; may be repeated.")] = None,
+    sequence: Annotated[
+        list[Path] | None, typer.Option(help="FASTA file of proteins, RNA and DNA; may be repeated.")
+    ] = None,
     structure: Annotated[
         list[Path] | None,
         typer.Option(help="FASTA file of known or predicted secondary structures in H, E and C; may be repeated."),
@@ -55,7 +57,7 @@ def model(
 ) -> None:
     """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
     with readable_errors(ServiceError, StageFailedError, ExportError, MissingTablesError):
-        letters = [found.letters for path in sequence or [] for found in read_fasta(path)]
+        letters = [found.told for path in sequence or [] for found in read_fasta(path)]
         structures = [found.letters for path in structure or [] for found in read_fasta(path)]
         files = None
         if map is not None:

@@ -19,7 +19,7 @@ structures 326 of the 331 pairs of bases that pass are Watson-Crick or GU pairs;
 apart, those of GU pairs 2.1 Å."""
 NEAREST_IN_CHAIN = 3
 """Nucleotides of one chain that pair, at least so far apart."""
-_SHARE = {"AU": 0.11, "CG": 0.36, "GU": 0.02}
+_SHARE = {("A", "U"): 0.11, ("C", "G"): 0.36, ("G", "U"): 0.02}
 """Of base pairs in the same structures, for each of the two ways round; the rest is left to all others."""
 _REAL = 0.95
 """Share of pairs found that are pairs."""

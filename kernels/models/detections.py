@@ -98,7 +98,10 @@ class NucleotideDetections:
 
     def surest(self, least_confidence: float) -> NucleotideDetections:
         """Candidates of at least this confidence."""
-        kept = self.confidence >= least_confidence
+        return self.take(self.confidence >= least_confidence)
+
+    def take(self, kept: Tensor) -> NucleotideDetections:
+        """Some candidates, by a mask or indices."""
         return NucleotideDetections(*(getattr(self, field.name)[kept] for field in fields(self)))
 
     def on_cpu(self) -> NucleotideDetections:

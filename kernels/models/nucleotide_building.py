@@ -13,7 +13,6 @@ from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.backbone import Density
 from kernels.models.map_likelihood import map_likelihood
 from kernels.models.nucleotides import (
-    BASE_ATOMS,
     C2_ENDO,
     C3_ENDO,
     GLYCOSIDIC,
@@ -99,7 +98,9 @@ def base_and_sugar(name: str) -> tuple[int, bool]:
         for is_dna in (False, True):
             if monomer(base, is_dna) == name:
                 return base, is_dna
-    raise ValueError(f"found {name!r}, expected one of {', '.join(monomer(b, d) for d in (0, 1) for b in range(4))}")
+    raise ValueError(
+        f"found {name!r}, expected one of {', '.join(monomer(b, d) for d in (False, True) for b in range(4))}"
+    )
 
 
 def nucleotide_model(residues: tuple[Residue, ...], coordinates: list[Tensor]) -> AtomicModel:
@@ -184,36 +185,6 @@ def fitted(moving: Tensor, fixed: Tensor, weight: Tensor) -> tuple[Tensor, Tenso
     return rotation, target - middle @ rotation
 
 
-def with_bases(model: AtomicModel, bases: Tensor) -> AtomicModel:
-    """The same nucleotides with other bases (residue,), each laid in the plane of the one that was there."""
-    frames = model_frames(model)
-    residues, parts = [], []
-    for i, about in enumerate(model.residues):
-        old, is_dna = base_and_sugar(about.name)
-        new = int(bases[i])
-        name = monomer(new, is_dna)
-        residues.append(Residue(about.chain, name, about.number, about.insertion_code))
-        own = model.coordinates_angstrom[model.residue == i]
-        known = dict(zip(atom_names(old, is_dna), own))
-        shape = nucleotide_coordinates(new, is_dna)[:-1]
-        in_frame = dict(zip(atom_names(new, is_dna), shape))
-        flat = (*BASE_ATOMS[BASES[new]], "C7")
-        parts.append(
-            torch.stack(
-                [
-                    (in_frame[n] @ frames[1][i] + frames[0][i]).flip(-1) if n in flat and new != old else known[n]
-                    for n in atom_names(new, is_dna)
-                ]
-            )
-        )
-    found = nucleotide_model(tuple(residues), parts)
-    b_factor = torch.zeros(model.n_residues).index_reduce_(0, model.residue, model.b_factor_angstrom2, "amax")
-    return AtomicModel(
-        found.residues, found.residue, found.names, found.elements, found.coordinates_angstrom,
-        b_factor[found.residue], found.occupancy,
-    )  # fmt: skip
-
-
 def model_frames(model: AtomicModel) -> tuple[Tensor, Tensor]:
     """Origins (residue, 3) and axes (residue, 3, 3) of the bases of nucleotides, in (x, y, z); NaN without a base."""
     letters = [BASES[b] if b >= 0 else "A" for b in model.base.tolist()]
@@ -225,10 +196,10 @@ def model_frames(model: AtomicModel) -> tuple[Tensor, Tensor]:
 
 
 def refined_nucleotides(
-    model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, is_linked: Tensor, is_rough: bool
+    model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, is_linked: Tensor
 ) -> AtomicModel:
-    """Real-space refinement with restraints that grow firm; ``is_rough`` for nucleotides just laid on a trace."""
-    for weights, n_steps in _SCHEDULE if is_rough else _SCHEDULE[1:]:
+    """Real-space refinement of nucleotides just laid on a trace, with restraints that grow firm."""
+    for weights, n_steps in _SCHEDULE:
         likelihood = map_likelihood(grid, model, resolution_angstrom)
         model = refined_in_real_space(model, likelihood, weights, n_steps, is_linked).model
     return model

@@ -14,7 +14,7 @@ from kernels.models.detections import ProteinDetections
 from kernels.models.residues import AMINO_ACIDS
 from kernels.models.threading import UNKNOWN
 from kernels.models.tracing import Density
-from tasks.building.chain_names import BuiltChain, described
+from tasks.building.chain_names import BuiltChain, NoChainError, described
 from tasks.building.sequences import Target, targets
 from tasks.building.thread_chains import ThreadedChain, thread_chains
 from tasks.building.trace_chains import trace_chains
@@ -49,6 +49,7 @@ def build_chains(
     copies: Sequence[int] | None = None,
     density_at: Density | None = None,
     seed: int = 0,
+    first_name: int = 0,
 ) -> BuiltProtein:
     """Trace, thread and place backbones.
 
@@ -60,26 +61,30 @@ def build_chains(
         Of each sequence, where known.
     density_at
         Density of the map at positions: helps to tell links.
+    first_name
+        Number of the name that the first chain gets, where others stand before it.
 
     Raises
     ------
+    NoChainError
+        Without detections, or without a chain among them.
     ValueError
-        Without detections, without a chain among them, or for sequences that cannot be used (see `targets`).
+        For sequences that cannot be used (see `targets`).
     """
     if len(detections) == 0:
-        raise ValueError(
+        raise NoChainError(
             "no residues were detected in the map, so no chain can be built; look at its hand, voxel size and"
             " resolution (4 Å or better), or lower the least confidence of detection"
         )
     wanted = targets(sequences, copies, len(detections))
     chains = thread_chains(trace_chains(detections, density_at), detections, wanted, seed)
     if not chains:
-        raise ValueError(
+        raise NoChainError(
             f"{len(detections)} residues were detected, but no four of them follow each other as a chain does; look at"
             " the hand, voxel size and resolution (4 Å or better) of the map"
         )
     types = [_types(c, detections, wanted) for c in chains]
-    names = [chain_name(i) for i in range(len(chains))]
+    names = [chain_name(first_name + i) for i in range(len(chains))]
     alpha, backbone = _backbone(chains, torch.cat(types), detections)
     register = torch.cat([c.register_probability for c in chains]).float()
     confidence = torch.cat([residue_confidence(c, detections) for c in chains])

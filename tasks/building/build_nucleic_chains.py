@@ -19,7 +19,7 @@ from kernels.models.nucleotides import RING, monomer
 from kernels.models.real_space import density_target
 from kernels.models.residues import BASES
 from kernels.models.threading import UNKNOWN
-from tasks.building.chain_names import BuiltChain, described
+from tasks.building.chain_names import BuiltChain, NoChainError, described
 from tasks.building.sequences import Target, targets
 from tasks.building.thread_chains import ThreadedChain, thread_chains
 from tasks.building.trace_chains import Trace, trace_chains
@@ -53,6 +53,8 @@ class BuiltNucleicAcid:
     """(residue, 4) probabilities of bases by density, network and pairing, without the sequence."""
     confidence: Tensor
     """(residue,) probability that there is this nucleotide: with a sequence, of this type and number."""
+    register_probability: Tensor
+    """(residue,)"""
 
     def pair_names(self) -> list[str]:
         """A/G1 - A/C72, for each base pair."""
@@ -66,7 +68,6 @@ def build_nucleic_chains(
     resolution_angstrom: float,
     sequences: Sequence[str] = (),
     copies: Sequence[int] | None = None,
-    first_name: int = 0,
     seed: int = 0,
 ) -> BuiltNucleicAcid:
     """Trace nucleotides, build them, read their bases, pair and thread them, and build them as what they are.
@@ -80,14 +81,13 @@ def build_nucleic_chains(
         Of the map; finer than its voxels can show is allowed.
     sequences
         One-letter codes (see `sequences.told_kind`); without any, nucleotides get the bases that they look like.
-    first_name
-        Number of the name that the first chain gets.
 
     Raises
     ------
+    NoChainError
+        Without detections, or without a chain among them that the map's density supports.
     ValueError
-        Without detections, without a chain among them that the map's density supports, or for sequences that cannot
-        be used.
+        For sequences that cannot be used (see `targets`).
     """
     resolution = max(resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
     wanted = targets(sequences, copies, len(detections))
@@ -99,14 +99,14 @@ def build_nucleic_chains(
 
     traces = trace_chains(detections, density_at) if len(detections) else []
     if not traces:
-        raise ValueError(
+        raise NoChainError(
             f"{len(detections)} nucleotides were detected, but no four of them follow each other as a chain does; look"
             " at the hand, voxel size and resolution (3.5 Å or better) of the map"
         )
     seen, confidence = _first_model(traces, detections, grid, resolution, is_dna)
     kept = confidence > LEAST_CONFIDENCE
     if int(kept.sum()) < 2:
-        raise ValueError(
+        raise NoChainError(
             f"{len(detections)} nucleotides were detected, but none that follow each other as a chain does stand in"
             " density; look at the hand, voxel size and resolution (3.5 Å or better) of the map"
         )
@@ -115,14 +115,14 @@ def build_nucleic_chains(
     traces = trace_chains(evident, density_at)
     chains = thread_chains(traces, evident, wanted, seed)
     if not chains:
-        raise ValueError(
+        raise NoChainError(
             f"{int(kept.sum())} nucleotides stand in density, but no four of them follow each other as a chain does;"
             " look at the hand, voxel size and resolution (3.5 Å or better) of the map"
         )
-    names = [chain_name(first_name + i) for i in range(len(chains))]
+    names = [chain_name(i) for i in range(len(chains))]
     residues, linked = _residues(chains, names, evident, wanted, is_dna)
     model = _second_model(chains, evident, residues, linked, grid)
-    model = refined_nucleotides(model, grid, resolution, linked, is_rough=True)
+    model = refined_nucleotides(model, grid, resolution, linked)
     sure = torch.cat([_confidence(c, evident) for c in chains])
     row = torch.cat([c.candidate for c in chains])
     told = torch.where((row >= 0)[:, None], evident.base[row.clamp(min=0)], 0.25)
@@ -133,6 +133,7 @@ def build_nucleic_chains(
         base_pairs(model),
         told,
         sure,
+        torch.cat([c.register_probability for c in chains]).float(),
     )
 
 
@@ -152,7 +153,7 @@ def _first_model(
     name = [chain_name(k) for k, t in enumerate(traces) for _ in range(len(t))]
     residues = tuple(Residue(c, monomer(UNTOLD, is_dna), n) for c, n in zip(name, number))
     model = nucleotides_on_trace(residues, place.double(), linked, phosphate, base, grid)
-    model = refined_nucleotides(model, grid, resolution, linked, is_rough=True)
+    model = refined_nucleotides(model, grid, resolution, linked)
     return model, _by_density(model, grid)
 
 

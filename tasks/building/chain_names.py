@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from tasks.building.thread_chains import ThreadedChain
 
 
+class NoChainError(ValueError):
+    """A map shows no chain of the kind that was looked for."""
+
+
 @dataclass(frozen=True)
 class BuiltChain:
     """What is known of one chain of a built model."""

@@ -14,7 +14,7 @@ from kernels.models.asymmetric_unit import one_of_each, symmetry_correlations, u
 from kernels.models.detections import ProteinDetections
 from kernels.models.mates import Mates
 from kernels.models.tracing import Density
-from kernels.networks.detection import detect
+from kernels.networks.detection import MapDetections, detect
 from kernels.networks.residue_detector import ResidueDetector
 from tasks.building.compact_unit import compact
 
@@ -34,6 +34,8 @@ class FoundResidues:
     """Density of the map at positions in Å."""
     structure_at: Callable[[Tensor], Tensor]
     """Places (n, 3) in Å -> (n, 3) probability of helix, strand and coil there."""
+    detected: MapDetections | None
+    """All that the network tells; None of a symmetric map, in which nucleotides are not looked for."""
 
 
 def find_residues(
@@ -47,7 +49,7 @@ def find_residues(
 
     if len(mates) == 1:
         found = detect(network, grid, n_turns)
-        return FoundResidues(found.protein.surest(least_confidence).on_cpu(), density_at, found.structure_at)
+        return FoundResidues(found.protein.surest(least_confidence).on_cpu(), density_at, found.structure_at, found)
     unit = unit_of_map(grid, mates)
     found = detect(network, unit.grid, n_turns, is_wanted=unit.holds)
     candidates = one_of_each(found.protein.surest(least_confidence).on_cpu(), mates)
@@ -57,7 +59,7 @@ def find_residues(
         looked_at = unit.holds(everywhere).int().argmax(0)
         return found.structure_at(everywhere[looked_at, torch.arange(len(places))])
 
-    return FoundResidues(compact(candidates, mates, density_at), density_at, structure_at)
+    return FoundResidues(compact(candidates, mates, density_at), density_at, structure_at, None)
 
 
 def require_symmetry(grid: DensityGrid, mates: Mates, symmetry: str) -> None:

@@ -17,6 +17,22 @@ class NamedSequence:
     letters: str
     """One-letter codes as they stand in the file, joined."""
 
+    @property
+    def told(self) -> str:
+        """The letters, with what they are in front (``rna:``) where a word of the heading says so (``mol:rna``).
+
+        ``mol:na``, as in the list of sequences of the PDB, leaves RNA or DNA to the letters.
+        """
+        said = [word.removeprefix("mol:") for word in self.name.lower().split() if word.startswith("mol:")]
+        kinds = {
+            "protein": "protein",
+            "rna": "rna",
+            "dna": "dna",
+            "na": "dna" if "T" in self.letters.upper() else "rna",
+        }
+        known = [kinds[word] for word in said if word in kinds]
+        return f"{known[0]}:{self.letters}" if known else self.letters
+
 
 def read_fasta(path: Path | str) -> list[NamedSequence]:
     """Sequences of a FASTA file, in its order; one without any heading counts as a single sequence.

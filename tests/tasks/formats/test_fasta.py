@@ -31,3 +31,17 @@ def test_a_file_without_letters_is_refused(tmp_path, text, words):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(FormatError, match="give a FASTA file"):
         read_fasta(tmp_path / "none.fasta")
+
+
+@pytest.mark.parametrize(
+    ("heading", "letters", "told"),
+    [
+        ("101d_A mol:na length:12", "CGCGAATTCGCG", "dna:CGCGAATTCGCG"),
+        ("1abc_B mol:na length:4", "CGCA", "rna:CGCA"),
+        ("short mol:dna", "GCGC", "dna:GCGC"),
+        ("102l_A mol:protein length:3", "MNI", "protein:MNI"),
+        ("sp|P1|ONE a molecule", "MKT", "MKT"),
+    ],
+)
+def test_a_heading_may_say_what_a_sequence_is_of(heading, letters, told):
+    assert NamedSequence(heading, letters).told == told
