@@ -190,4 +190,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams)
     )
 
 
-_building = Stage("build_model", 3, "GPU", _build, _inputs, _address, _needs)
+_building = Stage("build_model", 4, "GPU", _build, _inputs, _address, _needs)
