@@ -43,7 +43,7 @@ def base_profile(model: AtomicModel, density: DensityTarget) -> Tensor:
 def base_types(profile: Tensor) -> Tensor:
     """(residue, 4) probabilities of types, all equally likely before; 1/4 each where the profile is not known.
 
-    A softmax regression on `base_profile`, fitted by `tasks.training.base_profile_fit`.
+    A softmax regression on `base_profile`; `base_profile_coefficients` tells what it was fitted on.
     """
     mean, weight, offset = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS)
     known = ~profile.isnan().any(-1, keepdim=True)
