@@ -8,8 +8,7 @@ import torch
 from kernels.models.detections import ProteinDetections
 from kernels.models.residues import AMINO_ACID_LETTERS, AMINO_ACIDS
 from tasks.building.build_chains import build_chains
-from tasks.building.chain_names import chain_name
-from tasks.formats.structure import read_structure, write_structure
+from tasks.formats.structure import chain_name, read_structure, write_structure
 from tests.truth.protein_detections import EASY, TYPICAL, cage_subunits, simulated_detections
 
 
