@@ -63,7 +63,7 @@ class Rebuilt:
     model: AtomicModel
     outcomes: tuple[WindowOutcome, ...]
     n_left_out: int
-    """Residues that a shift of the register left no number for"""
+    """Residues that a shift of the register left no number for, or that left the map"""
 
 
 def rebuilt(
@@ -110,7 +110,15 @@ def rebuilt(
         _outcome(model, windows, number, taken[number], float(gain[number]), shifts.get(number))
         for number in range(windows.n)
     ]
-    return Rebuilt(shifted, tuple(outcomes), left)
+    inside = _is_inside(shifted, grid)
+    return Rebuilt(shifted.take_residues(inside), tuple(outcomes), left + int((~inside).sum()))
+
+
+def _is_inside(model: AtomicModel, grid: DensityGrid) -> Tensor:
+    """(residue,) whether all of its atoms lie in the map; a window at its edge may have been pulled out of it."""
+    place = grid.to_voxels(model.coordinates_angstrom)
+    is_out = ((place < 0) | (place > torch.tensor(grid.voxels.shape) - 1)).any(-1)
+    return torch.bincount(model.residue[is_out], minlength=model.n_residues) == 0
 
 
 def _candidates(detections: ProteinDetections | None) -> Candidates | None:

@@ -60,3 +60,14 @@ def test_shifted_residues_whose_number_is_taken_are_left_out():
     model = replace(model, residues=tuple(replace(r, number=n) for r, n in zip(model.residues, numbers)))
     kept = without_repeats(model, {0: RegisterShift(4, 7, -1, 5.0)})
     assert kept.tolist() == [True] * 4 + [False] + [True] * 7
+
+
+def test_no_residue_leaves_the_map(maps):
+    low = maps.half_1.origin_angstrom + 9.0
+    cut = replace(maps.half_1, voxels=maps.half_1.voxels[9:, 9:, 9:], origin_angstrom=low)
+    model = maps.model.take_residues(torch.arange(36) < 20)
+    is_out = (model.coordinates_angstrom < low).any(-1)
+    assert is_out.any()  # a part of the model stands where the map ends
+    done = rebuilt(model, doubtful_about(model, 10), cut, 2.8)
+    assert (done.model.coordinates_angstrom >= low).all()
+    assert done.n_left_out == model.n_residues - done.model.n_residues > 0
