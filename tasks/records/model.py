@@ -53,7 +53,8 @@ class ResidueValidation(BaseModel):
     amino_acid_fit: float | None = None
     """Logarithm of the network's probability for its own amino acid over the mean one, as DAQ; None without network."""
     probability: float | None
-    """That backbone, side chain and amino acid are right; None for what is no protein."""
+    """That backbone, side chain and amino acid are right; None for what is no protein: a nucleotide is told by its
+    Q-score against the expected one and by its correlation, since no probability is calibrated for it."""
     verdict: Verdict | None
 
 

@@ -199,7 +199,10 @@ def _decision(
 ) -> tuple[_Decision, str]:
     judged = [row for row in rows if row.verdict]
     if not judged:
-        return "rebuild", "no residue of a protein could be judged"
+        return "rebuild", (
+            "no residue of a protein could be judged; nucleotides have Q-scores and correlations, but a probability of"
+            " being right is calibrated for amino acids only"
+        )
     bare = sum(row.verdict == "not supported" for row in judged) / len(judged)
     if bare > _COLLECT_UNSUPPORTED_SHARE:
         return "collect more", f"the density does not support {100 * bare:.0f} % of the residues"

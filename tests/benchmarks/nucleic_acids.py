@@ -85,8 +85,8 @@ def counts(free: BuiltNucleicAcid, threaded: BuiltNucleicAcid, truth: AtomicMode
         at(loose[hit], is_read),
         at(match[known], is_right),
         at(real.first, torch.ones(len(real))),
-        at(nearest[own.first], torch.ones(len(own))),
-        at(nearest[own.first], right),
+        at(torch.minimum(nearest[own.first], nearest[own.second]), torch.ones(len(own))),
+        at(torch.minimum(nearest[own.first], nearest[own.second]), right),
     )
 
 
