@@ -4,6 +4,8 @@
 holds out (`tasks.training.structures`), of which there is one (RNA-Puzzles 5, 188 nucleotides) among eleven; ``--all``
 adds those that the network, and the weights that read bases, were trained on. Maps are those of
 `tests.truth.model_maps`: half maps with noise, sharpened, at 1 Å a voxel. Real maps of nucleic acids are not at hand.
+Nothing was fitted to the structure that is held out, but it was looked at while building was written, and the density
+that a nucleotide must have was set by it and another one: structures never seen may come out worse.
 
 Definitions. C4' are matched one-to-one within 3 Å (`kernels.scores.matched_points`): recall counts the nucleotides of
 the structure, precision those of the built model. Base type counts matched nucleotides: "read" by density, network and
