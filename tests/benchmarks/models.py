@@ -94,12 +94,12 @@ def _sequences(truth: AtomicModel) -> tuple[str, ...]:
 
 
 def _compared(case: _Case, store: SessionStore, seconds: float) -> list[Comparison]:
-    refined, judged = read_model(store, "refined"), read_validation(store, "refined")
+    chosen, judged = read_model(store, "chosen"), read_validation(store, "chosen")
     true = case.truth.positions("CA")[:, 0]
-    match = matched_points(refined.positions("CA")[:, 0], true, _RADIUS_ANGSTROM)
+    match = matched_points(chosen.positions("CA")[:, 0], true, _RADIUS_ANGSTROM)
     is_built, is_right = torch.zeros(2, len(true), dtype=torch.bool)
     is_built[match[match >= 0]] = True
-    same = refined.amino_acid[match >= 0] == case.truth.amino_acid[match[match >= 0]]
+    same = chosen.amino_acid[match >= 0] == case.truth.amino_acid[match[match >= 0]]
     is_right[match[match >= 0][same]] = True
     lines = [
         _share(f"{case.name}: residues within 3 Å", is_built, 80),
