@@ -103,13 +103,17 @@ def build_nucleic_chains(
             f"{len(detections)} nucleotides were detected, but no four of them follow each other as a chain does; look"
             " at the hand, voxel size and resolution (3.5 Å or better) of the map"
         )
-    seen, confidence = _first_model(traces, detections, grid, resolution, is_dna)
+    none_in_density = NoChainError(
+        f"{len(detections)} nucleotides were detected, but none that follow each other as a chain does stand in"
+        " density; look at the hand, voxel size and resolution (3.5 Å or better) of the map"
+    )
+    try:
+        seen, confidence = _first_model(traces, detections, grid, resolution, is_dna)
+    except ValueError as error:  # the map does not know the model in any shell
+        raise none_in_density from error
     kept = confidence > LEAST_CONFIDENCE
     if int(kept.sum()) < 2:
-        raise NoChainError(
-            f"{len(detections)} nucleotides were detected, but none that follow each other as a chain does stand in"
-            " density; look at the hand, voxel size and resolution (3.5 Å or better) of the map"
-        )
+        raise none_in_density
     types = _types(seen, detections, traces, grid)
     evident = _evident(seen, detections, types, confidence, traces, kept)
     traces = trace_chains(evident, density_at)

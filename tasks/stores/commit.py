@@ -378,7 +378,7 @@ class Product:
     def _put(self, record: Record) -> Record:
         stamped = record.model_copy(
             update={
-                "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "written_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "software": software_version(),
             }
         )
