@@ -57,7 +57,8 @@ class BuildModelParams(StageParams):
     copies: tuple[int, ...] | None = None
     """How often each sequence is there, of a symmetric map in one unit; None where that is not known."""
     least_confidence: float = Field(default=0.2, ge=0, le=1)
-    """Candidates of the network below it are not traced."""
+    """Candidates of the network below it are not traced; where too many crowd to be traced in time, the least sure ones
+    are left out as well, and ``least_confidence_traced`` in the record tells down to which."""
     least_nucleotide_confidence: float = Field(default=0.05, ge=0, le=1)
     """The same for nucleotides: many are tried, since their density decides."""
     n_turns: int = Field(default=4, ge=1, le=24)
@@ -119,6 +120,9 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
         n_strands=sum(element.kind == "strand" for element in elements),
         mean_confidence=round(float(torch.cat([part.confidence for part in parts]).mean()), 3),
     )
+    crowded = [part.least_confidence for part in parts if part.least_confidence is not None]
+    if crowded:
+        attempt.figures["least_confidence_traced"] = round(max(crowded), 3)
 
 
 def _nucleic_acid(

@@ -17,7 +17,7 @@ from kernels.models.tracing import Density
 from tasks.building.chain_names import BuiltChain, NoChainError, described
 from tasks.building.sequences import Target, targets
 from tasks.building.thread_chains import ThreadedChain, thread_chains
-from tasks.building.trace_chains import trace_chains
+from tasks.building.trace_in_time import trace_in_time
 from tasks.formats.structure import chain_name
 
 LONGEST_STEP_ANGSTROM = 5.5
@@ -41,6 +41,8 @@ class BuiltProtein:
     """(residue,)"""
     confidence: Tensor
     """(residue,) probability that there is this residue: with a sequence, of this type and number."""
+    least_confidence: float | None = None
+    """Of the candidates that were traced, where they were too many to trace all."""
 
 
 def build_chains(
@@ -77,7 +79,8 @@ def build_chains(
             " resolution (4 Å or better), or lower the least confidence of detection"
         )
     wanted = targets(sequences, copies, len(detections))
-    chains = thread_chains(trace_chains(detections, density_at), detections, wanted, seed)
+    traced = trace_in_time(detections, density_at)
+    chains = thread_chains(traced.traces, detections, wanted, seed)
     if not chains:
         raise NoChainError(
             f"{len(detections)} residues were detected, but no four of them follow each other as a chain does; look at"
@@ -100,6 +103,7 @@ def build_chains(
         torch.cat([c.candidate for c in chains]),
         register,
         confidence,
+        traced.least_confidence,
     )
 
 

@@ -22,7 +22,8 @@ from kernels.models.threading import UNKNOWN
 from tasks.building.chain_names import BuiltChain, NoChainError, described
 from tasks.building.sequences import Target, targets
 from tasks.building.thread_chains import ThreadedChain, thread_chains
-from tasks.building.trace_chains import Trace, trace_chains
+from tasks.building.trace_chains import Trace
+from tasks.building.trace_in_time import trace_in_time
 from tasks.formats.structure import chain_name
 
 UNTOLD = BASES.index("C")
@@ -55,6 +56,8 @@ class BuiltNucleicAcid:
     """(residue,) probability that there is this nucleotide: with a sequence, of this type and number."""
     register_probability: Tensor
     """(residue,)"""
+    least_confidence: float | None = None
+    """Of the candidates that were traced, where they were too many to trace all."""
 
     def pair_names(self) -> list[str]:
         """A/G1 - A/C72, for each base pair."""
@@ -97,7 +100,8 @@ def build_nucleic_chains(
     def density_at(places: Tensor) -> Tensor:
         return sampled(coefficients, grid.to_voxels(places))
 
-    traces = trace_chains(detections, density_at) if len(detections) else []
+    found = trace_in_time(detections, density_at)
+    traces = found.traces
     if not traces:
         raise NoChainError(
             f"{len(detections)} nucleotides were detected, but no four of them follow each other as a chain does; look"
@@ -116,7 +120,7 @@ def build_nucleic_chains(
         raise none_in_density
     types = _types(seen, detections, traces, grid)
     evident = _evident(seen, detections, types, confidence, traces, kept)
-    traces = trace_chains(evident, density_at)
+    traces = trace_in_time(evident, density_at).traces
     chains = thread_chains(traces, evident, wanted, seed)
     if not chains:
         raise NoChainError(
@@ -138,6 +142,7 @@ def build_nucleic_chains(
         told,
         sure,
         torch.cat([c.register_probability for c in chains]).float(),
+        found.least_confidence,
     )
 
 

@@ -81,6 +81,11 @@ def trace_chains(detections: Detections, density_at: Density | None = None) -> l
     ----------
     density_at
         Density of the map at positions; without it geometry alone decides.
+
+    Raises
+    ------
+    TimeoutError
+        Where links are not chosen in time; candidates that crowd make it so.
     """
     if len(detections) == 0:
         return []
