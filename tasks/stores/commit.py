@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,6 +93,12 @@ def software_version() -> str:
 
 class ExpiredProductError(StoreError):
     """A product whose files a retention policy removed."""
+
+
+def children_seconds() -> float:
+    """CPU time of the programs that this process started, all of its threads, and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 _SOURCE_HINT = {"import_session": " from the folder that still has its files"}
@@ -321,10 +328,11 @@ class Product:
         name = uuid.uuid4().hex
         location = self._location / "attempts" / name
         try:
-            started = time.thread_time()
+            started = time.thread_time() + children_seconds()
             attempt = Attempt(self.address, location)
             yield attempt
             n_files, n_bytes, digest = _digest(attempt.close())
+            spent = time.thread_time() + children_seconds() - started
         except OSError as error:
             location.remove()
             raise StoreWriteError(
@@ -340,7 +348,7 @@ class Product:
                 fingerprint=fingerprint(stage, stage_version, params, inputs),
                 params=params.model_dump(mode="json"), inputs=dict(inputs), attempt=name if n_files else None,
                 n_files=n_files, n_bytes=n_bytes, digest=digest, figures=attempt.figures,
-                details=attempt.details, cpu_seconds=round(attempt.cpu_seconds + time.thread_time() - started, 3),
+                details=attempt.details, cpu_seconds=round(attempt.cpu_seconds + spent, 3),
             )
         )  # fmt: skip
 

@@ -59,6 +59,12 @@ def _spend_cpu_time(store, item, params, attempt):
     _import(store, item, params, attempt)
 
 
+def _call_program(store, item, params, attempt):
+    work = "import time; held = b'1' * 200_000_000\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-S", "-c", work], check=True)
+    _import(store, item, params, attempt)
+
+
 def _import_slowly(store, item, params, attempt):
     time.sleep(2)
     _import(store, item, params, attempt)
@@ -67,6 +73,7 @@ def _import_slowly(store, item, params, attempt):
 IMPORT = Stage("import_session", 1, "CPU", _import, _no_inputs)
 CORRECT = Stage("correct_motion", 1, "GPU", _correct, _import_inputs)
 SLOW = Stage("import_session", 1, "CPU", _import_slowly, _no_inputs)
+CALLS = Stage("import_session", 1, "CPU", _call_program, _no_inputs)
 BUSY = Stage("import_session", 1, "CPU", _spend_cpu_time, _no_inputs)
 
 
@@ -103,6 +110,16 @@ def test_usage_of_a_stage_is_measured(store, workers):
     assert 0.2 <= report.cpu_seconds < 20  # the inproc worker shares its process with the scheduler and the client
     assert report.peak_memory_bytes > 10_000_000
     assert device().type in {"cpu", "cuda"}
+
+
+def test_a_program_that_a_stage_starts_counts_as_its_own(store, workers):
+    """It computes for 0.3 CPU-s with 200 MB, its worker for nothing."""
+    report = run_stage(store.url, CALLS, ["x"], ScaleParams())
+    assert 0.3 <= report.cpu_seconds < 20
+    assert report.peak_memory_bytes > 200_000_000 + run_stage(store.url, IMPORT, ["y"], ScaleParams()).peak_memory_bytes
+    assert 0.3 <= store.exposure_product("x", "import_session").record().cpu_seconds < 20
+    before = store.exposure_product("y", "import_session").record().cpu_seconds
+    assert before < 0.3
 
 
 def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
