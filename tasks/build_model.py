@@ -23,6 +23,7 @@ from tasks.building.competition import nucleotides_beside_protein, residues_besi
 from tasks.building.detector import detector
 from tasks.building.elements import topology_lines, traced_elements
 from tasks.building.find_residues import FoundResidues, find_residues, require_symmetry
+from tasks.building.known_residues import N_TURNS, kept_residues, question
 from tasks.building.sequences import sequences_of
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
@@ -61,7 +62,7 @@ class BuildModelParams(StageParams):
     are left out as well, and ``least_confidence_traced`` in the record tells down to which."""
     least_nucleotide_confidence: float = Field(default=0.05, ge=0, le=1)
     """The same for nucleotides: many are tried, since their density decides."""
-    n_turns: int = Field(default=4, ge=1, le=24)
+    n_turns: int = Field(default=N_TURNS, ge=1, le=24)
     """Orientations in which the network is shown the map."""
     weights: str | None = None
     """Weights of a network that was trained elsewhere; None for those that come with the project."""
@@ -92,6 +93,8 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     try:
         require_symmetry(grid, mates, symmetry)
         found = find_residues(network, grid, mates, params.n_turns, params.least_confidence)
+        asked = question(params.weights, params.n_turns)
+        kept_residues(store, params.map, [f"maps/{params.map}"], asked, lambda: found.looked_at)
         nucleic = _nucleic_acid(store, found, grid, params)
         protein = _protein(found, nucleic, params)
     except ValueError as error:

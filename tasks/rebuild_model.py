@@ -9,18 +9,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from kernels.maps.cutting import cut_around
 from kernels.maps.grid import DensityGrid
 from kernels.models.polymers import PROTEIN
-from kernels.networks.detection import detect
-from tasks.building.detector import detector
+from tasks.building.known_residues import residues_around
 from tasks.building.sequences import sequences_of, targets
 from tasks.rebuilding.maps import like_the_map
 from tasks.rebuilding.rebuild import rebuilt
 from tasks.rebuilding.windows import doubtful_residues
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, map_mates, read_map
+from tasks.stores.products.map_store import density_grid, map_mates, masked_grid, read_map
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
@@ -56,7 +54,8 @@ def rebuild_model(session_url: str, params: RebuildModelParams) -> StageReport:
     return run_stage(session_url, _rebuilding, [f"rebuilt-{params.round}{_OF}{params.model}{_IN}{params.map}"], params)
 
 
-_MARGIN_ANGSTROM = 10.0
+_HALF = " half_1"
+"""After the name of a map, in that of what the network tells of its first half."""
 _OF, _IN = " of ", " in "
 """Between the names of what is made, of the model and of the map in an item."""
 
@@ -81,18 +80,19 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
     doubtful = doubtful_residues(model, found)
     if not doubtful.any():
         raise SkipItem(f"models/{params.model}: every residue is trusted, nothing is to be built anew")
-    grid, is_half = _built_in(store, params)
+    grid, half = _built_in(store, params)
     resolution = max(found.resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
     mates = map_mates(store, params.map)
     told = None
     if params.is_network_asked:
-        # of a symmetric map, where the unit stands
-        seen = cut_around(grid, model.coordinates_angstrom, _MARGIN_ANGSTROM) if len(mates) > 1 else grid
-        told = detect(detector(params.weights), seen).protein.on_cpu()
+        maps = [f"maps/{name}" for name in dict.fromkeys((params.map, half)) if name]
+        # the map itself was shown to it when the model was built
+        shown = (f"{params.map}{_HALF}", maps, grid) if half else (params.map, maps, masked_grid(store, params.map))
+        told = residues_around(store, *shown, mates, model.coordinates_angstrom, params.weights)
     proteins, _ = sequences_of(PROTEIN, params.sequences, None)
     n_shown = max([model.n_residues, *map(len, proteins)])  # a model may hold a small part of its sequence
     sequences = [target.types for target in targets(proteins, None, n_shown)]
-    done = rebuilt(model, doubtful, grid, resolution, sequences, told)
+    done = rebuilt(model, doubtful, grid, resolution, sequences, told, mates)
     n_changed = sum(outcome.is_changed for outcome in done.outcomes)
     if not n_changed:
         raise SkipItem(
@@ -108,20 +108,20 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
         n_changed=n_changed,
         n_register_shifts=sum(outcome.shift is not None for outcome in done.outcomes),
         n_left_out=done.n_left_out,
-        is_half_map_left=is_half,
+        is_half_map_left=half is not None,
     )
 
 
-def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityGrid, bool]:
-    """The first half map, filtered as the map is; or the map, where there are no halves. Whether it is a half."""
+def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityGrid, str | None]:
+    """The first half map, filtered as the map is, and the map that it is of; or the map, where there are no halves."""
     grid = density_grid(store, params.map)
     for name in (params.map, params.half_maps):
         record = store.product(f"maps/{name}").record() if name else None
         if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
             halves = [density_grid(store, name, half) for half in ("half_1", "half_2")]
             if halves[0].voxels.shape == grid.voxels.shape:
-                return like_the_map(halves[0], halves[1], grid), True
-    return grid, False
+                return like_the_map(halves[0], halves[1], grid), name
+    return grid, None
 
 
-_rebuilding = Stage("rebuild_model", 1, "GPU", _rebuild, _inputs, _address)
+_rebuilding = Stage("rebuild_model", 2, "GPU", _rebuild, _inputs, _address)

@@ -6,9 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from kernels.maps.cutting import cut_around
-from kernels.networks.detection import detect
-from tasks.building.detector import detector
+from tasks.building.known_residues import residues_around
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_grid, density_map, map_mates, masked_grid, read_map
@@ -40,8 +38,6 @@ def validate_model(session_url: str, params: ValidateModelParams) -> StageReport
     return run_stage(session_url, _validation, [f"{params.model}{_IN}{params.map}"], params)
 
 
-_MARGIN_ANGSTROM = 10.0
-"""Around one unit of a symmetric map, in which the network looks for residues."""
 _IN = " in "
 """Between the names of model and map in an item."""
 
@@ -66,13 +62,13 @@ def _validate(store: SessionStore, item: str, params: ValidateModelParams, attem
     try:
         detections = None
         if params.is_network_asked:
+            where, place = [f"maps/{params.map}"], model.coordinates_angstrom
             shown = masked_grid(store, params.map)
-            part = cut_around(shown, model.coordinates_angstrom, _MARGIN_ANGSTROM) if is_symmetric else shown
-            detections = detect(detector(params.weights), part).protein
+            detections = residues_around(store, params.map, where, shown, mates, place, params.weights)
         found = judge(model, Maps(grid, *halves), resolution, detections, mates if is_symmetric else None)
     except ValueError as error:
         raise SkipItem(f"model {item}: {error}") from error
     write_validation(attempt, found)
 
 
-_validation = Stage("validate_model", 3, "CPU", _validate, _inputs, _address)
+_validation = Stage("validate_model", 4, "CPU", _validate, _inputs, _address)

@@ -125,6 +125,18 @@ def one_of_each(detections: ProteinDetections, mates: Mates) -> ProteinDetection
     )
 
 
+def everywhere(
+    detections: ProteinDetections, mates: Mates, places_angstrom: Tensor, reach_angstrom: float
+) -> ProteinDetections:
+    """All copies of residues that lie within reach of some places (n, 3), the surest first."""
+    n = len(detections)
+    operation = torch.arange(len(mates)).repeat_interleave(n)
+    copies = moved(detections.take(torch.arange(n).repeat(len(mates))), mates, operation)
+    _, near, _ = pairs_within(places_angstrom.double(), copies.alpha_angstrom.double(), reach_angstrom)
+    near = near.unique()
+    return copies.take(near[copies.confidence[near].argsort(descending=True, stable=True)])
+
+
 def moved(detections: ProteinDetections, mates: Mates, operation: Tensor) -> ProteinDetections:
     """Each residue where an operation (n,) of its own takes it."""
     return ProteinDetections(

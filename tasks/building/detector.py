@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from hashlib import sha256
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -28,6 +30,23 @@ def detector(path: str | None = None) -> ResidueDetector:
 
 
 @lru_cache(maxsize=2)
+def digest_of_weights(path: str | None = None) -> str:
+    """SHA-256 of the file of these weights; it is the same for as long as this process lives.
+
+    Raises
+    ------
+    FormatError
+        Where there are none.
+    """
+    if path is None:
+        return sha256((files("kernels.networks") / "weights" / WEIGHTS).read_bytes()).hexdigest()
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise _no_weights(path) from error
+
+
+@lru_cache(maxsize=2)
 def _detector(path: str | None, place: str) -> ResidueDetector:
     if path is None:
         with as_file(files("kernels.networks") / "weights" / WEIGHTS) as packaged:
@@ -40,8 +59,12 @@ def _with_weights(path: str, place: str) -> ResidueDetector:
     try:
         network.load_state_dict(load_file(path))
     except FileNotFoundError as error:
-        raise FormatError(f"{path}: there are no weights of the detection network; {_REMEDY}") from error
+        raise _no_weights(path) from error
     except Exception as error:  # safetensors and torch raise errors of several kinds
         raise FormatError(f"{path}: holds no weights of this network ({error}); {_REMEDY}") from error
     network.to(torch.device(place), memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.eval()
+
+
+def _no_weights(path: str) -> FormatError:
+    return FormatError(f"{path}: there are no weights of the detection network; {_REMEDY}")

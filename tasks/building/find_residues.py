@@ -34,6 +34,8 @@ class FoundResidues:
     """Density of the map at positions in Å."""
     structure_at: Callable[[Tensor], Tensor]
     """Places (n, 3) in Å -> (n, 3) probability of helix, strand and coil there."""
+    looked_at: ProteinDetections
+    """All that the network found where it looked, however unsure."""
     detected: MapDetections | None
     """All that the network tells; None of a symmetric map, in which nucleotides are not looked for."""
 
@@ -49,7 +51,8 @@ def find_residues(
 
     if len(mates) == 1:
         found = detect(network, grid, n_turns)
-        return FoundResidues(found.protein.surest(least_confidence).on_cpu(), density_at, found.structure_at, found)
+        candidates = found.protein.surest(least_confidence).on_cpu()
+        return FoundResidues(candidates, density_at, found.structure_at, found.protein, found)
     unit = unit_of_map(grid, mates)
     found = detect(network, unit.grid, n_turns, is_wanted=unit.holds)
     candidates = one_of_each(found.protein.surest(least_confidence).on_cpu(), mates)
@@ -59,7 +62,7 @@ def find_residues(
         looked_at = unit.holds(everywhere).int().argmax(0)
         return found.structure_at(everywhere[looked_at, torch.arange(len(places))])
 
-    return FoundResidues(compact(candidates, mates, density_at), density_at, structure_at, None)
+    return FoundResidues(compact(candidates, mates, density_at), density_at, structure_at, found.protein, None)
 
 
 def require_symmetry(grid: DensityGrid, mates: Mates, symmetry: str) -> None:
