@@ -58,7 +58,7 @@ def rounds_of(name: str, record: Record) -> str:
     marked = names.index(best) if isinstance(best, str) and best in names else None
     taken = f", of which {best} was taken" if marked is not None else ""
     figures = [{key: value for key, value in made.items() if key != "name"} for made in rounds]
-    rows = [[n, *cells] for n, cells in zip(names, _cells(figures))]
+    rows = [[_unbroken(n), *cells] for n, cells in zip(names, _cells(figures))]
     course = _course(names, figures, marked, f"Figures of the rounds of {name}")
     table = page.table(("round", *(_words(key) for key in _keys(figures))), rows)
     return f"<h3>{escape(f'Rounds of {name}{taken}')}</h3>{course}{table}"
@@ -70,7 +70,7 @@ def history(models: Sequence[tuple[str, Record]]) -> str:
         return ""
     names, figures = [name for name, _ in models], [dict(record.figures) for _, record in models]
     rows = [
-        [name, record.stage, time_words(record.written_at), *cells]
+        [_unbroken(name), record.stage, time_words(record.written_at), *cells]
         for (name, record), cells in zip(models, _cells(figures))
     ]
     table = page.table(("model", "stage", "made", *(_words(key) for key in _keys(figures))), rows)
@@ -78,23 +78,50 @@ def history(models: Sequence[tuple[str, Record]]) -> str:
     return page.folded(f"{len(models)} models of this session", course + table)
 
 
+_WORDS = {
+    "q_score": "Q-score",
+    "q_expected": "Q-score expected",
+    "fsc_free": "FSC, free half",
+    "cc_mask": "correlation",
+    "usual_backbone_share": "usual backbone",
+    "ramachandran_favoured_percent": "favoured %",
+    "ramachandran_outlier_percent": "outliers %",
+    "trusted_percent": "trusted %",
+    "bond_rmsz": "bond RMSZ",
+    "angle_rmsd_deg": "angle RMSD °",
+    "fsc_average": "mean FSC",
+    "rebuilt": "built anew",
+}
+
+
 def _words(key: str) -> str:
-    return key.replace("_", " ")
+    return _WORDS.get(key, key.replace("_", " "))
+
+
+def _unbroken(name: str) -> str:
+    """A name that a narrow column does not break at its hyphen."""
+    return name.replace("-", "\u2011")
 
 
 def _keys(figures: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for one in figures for key in one))
+    """Of all figures that one of them knows."""
+    return list(dict.fromkeys(key for one in figures for key, value in one.items() if value is not None))
 
 
 def _cells(figures: Sequence[dict[str, Any]]) -> list[list[str]]:
     keys = _keys(figures)
-    return [[value_words(one.get(key)) for key in keys] for one in figures]
+    return [[value_words(_rounded(key, one.get(key))) for key in keys] for one in figures]
+
+
+def _rounded(key: str, value: object) -> object:
+    """Shares in per cent with one digit after the point."""
+    return round(value, 1) if isinstance(value, float) and key.endswith("_percent") else value
 
 
 def _course(names: Sequence[str], figures: Sequence[dict[str, Any]], marked: int | None, alt: str) -> str:
-    """A picture of the figures that more than one of them has; nothing without any."""
+    """A picture of the figures that more than one of them has and that change; nothing without any."""
     series = [(_words(key), [_number(one.get(key)) for one in figures]) for key in _keys(figures) if key not in _COUNTS]
-    drawn = [(title, values) for title, values in series if sum(v is not None for v in values) > 1][:_DRAWN]
+    drawn = [(title, values) for title, values in series if len({v for v in values if v is not None}) > 1][:_DRAWN]
     return page.picture(png(model_plots.rounds(names, drawn, marked)), alt) if drawn else ""
 
 
