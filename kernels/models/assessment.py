@@ -14,6 +14,7 @@ from kernels.models.clashes import Clashes, find_clashes
 from kernels.models.geometry import backbone_deviations, cbeta_deviations, rotamer_deviations_deg
 from kernels.models.map_fit import model_density, residue_correlations
 from kernels.models.mates import Mates, copies
+from kernels.models.nucleotide_fit import nucleotide_fit
 from kernels.models.q_score import expected_q_score, q_scores
 from kernels.models.ramachandran import (
     peptide_before,
@@ -64,13 +65,19 @@ class Assessment:
     profile: Tensor
     """(residue, 20) of `side_chain_profile`."""
     side_chain_fit: Tensor
-    """Logarithm of the probability of the residue's amino acid by the density beside its backbone, over its share."""
+    """Logarithm of the probability of the residue's amino acid by the density beside its backbone, over its share; of
+    a nucleotide, of its base by the density in its plane."""
     side_chain_misfit: Tensor
     """How much more the density speaks for the best rotamer of the residue's amino acid than for the one it has."""
     register_shift: Tensor
     """How much better a shift of the sequence would fit here, in the same unit, summed over the residues around."""
     oxygen_density: Tensor
     """At the carbonyl oxygen, less that where it would be with the peptide turned over, in units of the backbone's."""
+    is_nucleotide: Tensor
+    """bool"""
+    base_contrast: Tensor
+    """Of a nucleotide, see `nucleotide_fit.NucleotideFit`, as the next."""
+    pair_fit: Tensor
     clashes: Clashes
 
 
@@ -110,6 +117,8 @@ def assess(
     best = profile.gather(1, model.amino_acid.clamp(min=0)[:, None]).squeeze(1)
     is_protein = model.amino_acid >= 0
     evidence = amino_acid_evidence(profile, resolution_angstrom, *likelihood_tables())
+    nucleic = nucleotide_fit(model, grid)
+    is_nucleic = ~nucleic.base_fit.isnan()
     return Assessment(
         resolution_angstrom.double(),
         _mean_of_atoms(model, q_atom, heavy),
@@ -128,10 +137,13 @@ def assess(
         _largest(angles),
         clashes.per_residue(model).double(),
         profile,
-        own_evidence(evidence, model),
+        torch.where(is_nucleic, nucleic.base_fit, own_evidence(evidence, model)),
         torch.where(is_protein, best - side_chain_gain(grid, model), math.nan),
-        register_shift_evidence(evidence, model),
+        torch.where(is_nucleic, nucleic.base_shift, register_shift_evidence(evidence, model)),
         oxygen_contrast(grid, model),
+        is_nucleic,
+        nucleic.base_contrast,
+        nucleic.pair_fit,
         clashes,
     )
 

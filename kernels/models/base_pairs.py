@@ -66,7 +66,7 @@ def paired_types(types: Tensor, pairs: BasePairs) -> Tensor:
     types
         (residue, 4) probabilities of each by itself, with all types equally likely before.
     """
-    table = _joint_share().to(types)
+    table = joint_share().to(types)
     joint = types[pairs.first][:, :, None] * types[pairs.second][:, None] * table
     joint = joint / joint.sum((1, 2), keepdim=True)
     told = types / types.sum(-1, keepdim=True)
@@ -74,7 +74,7 @@ def paired_types(types: Tensor, pairs: BasePairs) -> Tensor:
     return told
 
 
-def _joint_share() -> Tensor:
+def joint_share() -> Tensor:
     """(4, 4) probability of the types of a pair that was found."""
     share = torch.zeros(4, 4, dtype=torch.float64)
     for (a, b), p in _SHARE.items():

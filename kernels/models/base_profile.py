@@ -12,6 +12,7 @@ from kernels.models.real_space import DensityTarget
 
 _X_ANGSTROM, _Y_ANGSTROM = (-4.0, 3.0), (-1.0, 6.0)
 _STEP_ANGSTROM = 1.0
+_SUGAR = ("C1'", "C3'", "C4'", "O3'")
 _NEIGHBOURS = 2
 """Nucleotides on either side whose backbones tell how strong density is here."""
 
@@ -30,14 +31,22 @@ def base_profile(model: AtomicModel, density: DensityTarget) -> Tensor:
     points = origin[:, None] + x[:, None] * axes[:, None, 0] + y[:, None] * axes[:, None, 1]
     known = ~points.isnan().any(-1).any(-1)
     values = density(points.nan_to_num().flip(-1)).double()
-    backbone = model.positions("C1'", "C3'", "C4'", "O3'").nan_to_num()
-    level = density(backbone).double().mean(1) * known
+    level = sugar_level(model, density)
+    return torch.where(known[:, None], (values / level[:, None]).clamp(-1.5, 2.5), torch.nan)
+
+
+def sugar_level(model: AtomicModel, density: DensityTarget) -> Tensor:
+    """(residue,) mean density at the sugars of a nucleotide and its neighbours; not below a tenth of the usual.
+
+    Nucleotides without a whole sugar or base do not count.
+    """
+    known = ~model_frames(model)[0].isnan().any(-1)
+    level = density(model.positions(*_SUGAR).nan_to_num()).double().mean(1) * known
     ones = torch.ones(1, 1, 2 * _NEIGHBOURS + 1, dtype=torch.float64)
     summed, count = (
         torch.nn.functional.conv1d(v[None, None], ones, padding=_NEIGHBOURS)[0, 0] for v in (level, known.double())
     )
-    level = (summed / count.clamp(min=1)).clamp(min=0.1)
-    return torch.where(known[:, None], (values / level[:, None]).clamp(-1.5, 2.5), torch.nan)
+    return (summed / count.clamp(min=1)).clamp(min=0.1)
 
 
 def base_types(profile: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ BASE_ATOMS: dict[str, dict[str, tuple[float, float]]] = {
     },
 }  # fmt: skip
 """Source: the standard reference frame of Olson et al., J. Mol. Biol. 2001, 313:229."""
-_METHYL = (2.466, 4.961)
-"""C7 of thymine in the same frame."""
+METHYL, METHYL_PLACE = "C7", (2.466, 4.961)
+"""Of thymine, in the same frame."""
 _SUGAR = {"A": (-2.479, 5.346), "C": (-2.477, 5.402), "G": (-2.477, 5.399), "U": (-2.481, 5.354)}
 """C1' in the same frame."""
 GLYCOSIDIC = {"A": ("N9", "C4"), "G": ("N9", "C4"), "C": ("N1", "C2"), "U": ("N1", "C2")}
@@ -96,7 +96,7 @@ def atom_names(base: int, is_dna: bool) -> tuple[str, ...]:
     """Heavy atoms of a nucleotide within its chain, in the order of `nucleotide_coordinates`."""
     letter = BASES[base]
     sugar = ("P", "OP1", "OP2", "O5'", "C5'", "C4'", "O4'", "C3'", "O3'", "C2'", *(() if is_dna else ("O2'",)), "C1'")
-    return (*sugar, *BASE_ATOMS[letter], *(("C7",) if is_dna and letter == "U" else ()))
+    return (*sugar, *BASE_ATOMS[letter], *((METHYL,) if is_dna and letter == "U" else ()))
 
 
 @lru_cache(maxsize=256)
@@ -132,7 +132,7 @@ def nucleotide_coordinates(base: int, is_dna: bool, shape: Conformation = A_FORM
     put("P+", "C4' C3' O3'", 1.607, 120.0, shape.epsilon)
     flat = dict(BASE_ATOMS[letter])
     if is_dna and letter == "U":
-        flat["C7"] = _METHYL
+        flat[METHYL] = METHYL_PLACE
     in_plane = {name: torch.tensor([x, y, 0.0], dtype=torch.float64) for name, (x, y) in flat.items()}
     sugar = torch.tensor([*_SUGAR[letter], 0.0], dtype=torch.float64)
     # chi is O4' C1' N C: seen from the base it places O4', and with it the whole sugar

@@ -1,4 +1,4 @@
-"""Probability that each residue of a model is right, from everything that is judged of it."""
+"""Probability that each amino acid of a model is right, by all that is judged of it, and verdicts on regions."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def features(found: Assessment) -> Tensor:
     correlation = (correlation - usual).nan_to_num()
     rama = found.ramachandran.nan_to_num(nan=_USUAL_RAMACHANDRAN).clamp(min=_LEAST_RAMACHANDRAN).log10()
     fit = found.side_chain_fit.nan_to_num()
-    fit_around = _around(fit, 4)
+    fit_around = around(fit, 4)
     register = found.register_shift
     oxygen = found.oxygen_density.nan_to_num(nan=0.5).clamp(-1.5, 1.5)
     blur = found.resolution_angstrom - _MEAN_RESOLUTION_ANGSTROM
-    q_around = _around(q_excess, 2)
+    q_around = around(q_excess, 2)
     return torch.stack(
         [
             (found.q_backbone - found.q_expected).nan_to_num(),
             (found.q_side_chain - found.q_expected).nan_to_num(),
             q_around,
             correlation,
-            _around(correlation, 2),
+            around(correlation, 2),
             rama,
             _following(rama),
             _following((found.phi_deg > 0).double()),  # what a flipped peptide leaves behind it
@@ -70,14 +70,15 @@ def features(found: Assessment) -> Tensor:
 
 
 def probabilities(found: Assessment) -> Tensor:
-    """(residue,) probability that backbone, side chain and amino acid are right; NaN for what is no protein.
+    """(residue,) probability that backbone, side chain and amino acid are right; NaN for what is no protein, see
+    `nucleotide_reliability` for nucleotides.
 
     A logistic regression on `features`, fitted on planted errors by `tasks.validation.reliability_fit`. It is
     calibrated for models in which one residue in six is wrong.
     """
     mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS[:3])
     logit = ((features(found) - mean) / scale) @ weight + COEFFICIENTS[3]
-    return torch.where(found.side_chain_fit.isnan(), math.nan, torch.sigmoid(logit))
+    return torch.where(found.side_chain_fit.isnan() | found.is_nucleotide, math.nan, torch.sigmoid(logit))
 
 
 def verdicts(probability: Tensor, q_score: Tensor, q_expected: Tensor) -> Tensor:
@@ -88,14 +89,14 @@ def verdicts(probability: Tensor, q_score: Tensor, q_expected: Tensor) -> Tensor
     """
     known = ~probability.isnan()
     logit = torch.logit(probability.nan_to_num(nan=0.5).clamp(1e-4, 1 - 1e-4))
-    region = torch.sigmoid(_around(logit, _SMOOTHED_OVER))
-    is_bare = _around(q_score.nan_to_num(), _SMOOTHED_OVER) < _around(q_expected, _SMOOTHED_OVER) / 3
+    region = torch.sigmoid(around(logit, _SMOOTHED_OVER))
+    is_bare = around(q_score.nan_to_num(), _SMOOTHED_OVER) < around(q_expected, _SMOOTHED_OVER) / 3
     is_trusted = (region >= TRUST_FROM) & (probability >= REJECT_BELOW)
     verdict = torch.where(is_trusted, 0, torch.where(is_bare, 2, 1))
     return torch.where(known, verdict, -1)
 
 
-def _around(values: Tensor, half: int) -> Tensor:
+def around(values: Tensor, half: int) -> Tensor:
     """(residue,) means over as many neighbours on either side as there are."""
     padded = torch.nn.functional.pad(values[None, None], (half, half))
     ones = torch.nn.functional.pad(torch.ones_like(values)[None, None], (half, half))

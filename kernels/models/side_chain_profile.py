@@ -109,7 +109,7 @@ def backbone_level(grid: DensityGrid, model: AtomicModel) -> Tensor:
     return (total / count.clamp(min=1)).clamp(min=floor)
 
 
-def register_shift_evidence(evidence: Tensor, model: AtomicModel) -> Tensor:
+def register_shift_evidence(evidence: Tensor, model: AtomicModel, types: Tensor | None = None) -> Tensor:
     """(residue,) how much better the density around each residue fits the sequence shifted by one to three residues.
 
     Sums over six residues on either side, as far as the chain is bound; positive where a shift fits better than none.
@@ -118,9 +118,11 @@ def register_shift_evidence(evidence: Tensor, model: AtomicModel) -> Tensor:
     Parameters
     ----------
     evidence
-        (residue, 20) for each amino acid at each residue, as `amino_acid_evidence` gives it.
+        (residue, type) for each amino acid at each residue, as `amino_acid_evidence` gives it.
+    types
+        (residue,) the model's own, -1 where it has none; its amino acids when None.
     """
-    amino_acid = model.amino_acid
+    amino_acid = model.amino_acid if types is None else types
     linked = model.is_linked()
     stretch = torch.cat([torch.zeros(1, dtype=torch.int64), (~linked[:-1]).long().cumsum(0)])
     n = model.n_residues

@@ -46,15 +46,18 @@ class ResidueValidation(BaseModel):
     worst_angle_sigma: float | None
     n_clashes: int
     side_chain_fit: float | None
-    """Logarithm of the probability of its amino acid, by the density beside its backbone, over that one's share."""
+    """Logarithm of the probability of its amino acid, by the density beside its backbone, over that one's share; of a
+    nucleotide, that of its base by the density in its plane."""
     register_shift: float | None
     """How much better the density around fits the sequence shifted by one to three residues, in the same unit, summed
     over six residues on either side; positive where it does."""
     amino_acid_fit: float | None = None
     """Logarithm of the network's probability for its own amino acid over the mean one, as DAQ; None without network."""
     probability: float | None
-    """That backbone, side chain and amino acid are right; None for what is no protein: a nucleotide is told by its
-    Q-score against the expected one and by its correlation, since no probability is calibrated for it."""
+    """That backbone, side chain and amino acid, or backbone, base and its type, are right; None for what is neither
+    amino acid nor a whole nucleotide."""
+    base_contrast: float | None = None
+    """Of a nucleotide: density at its base less that with the base turned over, in units of the sugars'."""
     verdict: Verdict | None
 
 

@@ -199,10 +199,7 @@ def _decision(
 ) -> tuple[_Decision, str]:
     judged = [row for row in rows if row.verdict]
     if not judged:
-        return "rebuild", (
-            "no residue of a protein could be judged; nucleotides have Q-scores and correlations, but a probability of"
-            " being right is calibrated for amino acids only"
-        )
+        return "rebuild", "the model has neither amino acids nor whole nucleotides, and nothing else is judged"
     bare = sum(row.verdict == "not supported" for row in judged) / len(judged)
     if bare > _COLLECT_UNSUPPORTED_SHARE:
         return "collect more", f"the density does not support {100 * bare:.0f} % of the residues"

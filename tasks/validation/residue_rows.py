@@ -11,6 +11,7 @@ from torch import Tensor
 from kernels.models.assessment import Assessment
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.geometry import ROTAMER_OUTLIER_DEG
+from kernels.models.nucleotide_reliability import nucleotide_probabilities
 from kernels.models.ramachandran import VERDICTS as RAMACHANDRAN
 from kernels.models.reliability import VERDICTS, probabilities, verdicts
 from tasks.records.model import Region, ResidueValidation
@@ -21,12 +22,14 @@ _LOW_Q_SHARE = 0.7
 _SHIFT_FITS = 2.0
 """Of the evidence for a shift of register: of right residues, 2 % have more at 3 Å and 5 % at 5 Å."""
 
+_TURNED_CONTRAST = -0.2
+
 
 def residue_rows(
     model: AtomicModel, found: Assessment, amino_acid_fit: Tensor | None = None
 ) -> list[ResidueValidation]:
     """Each residue of a model with what was judged of it."""
-    probability = probabilities(found)
+    probability = torch.where(found.is_nucleotide, nucleotide_probabilities(found), probabilities(found))
     verdict = verdicts(probability, found.q_score, found.q_expected).tolist()
     figures = {
         name: [rounded(value, digits) for value in values.tolist()]
@@ -47,6 +50,7 @@ def residue_rows(
             ("worst_angle_sigma", found.worst_angle_sigma, 2),
             ("side_chain_fit", found.side_chain_fit, 2),
             ("register_shift", torch.where(found.side_chain_fit.isnan(), math.nan, found.register_shift), 2),
+            ("base_contrast", found.base_contrast, 2),
             ("probability", probability, 4),
             ("amino_acid_fit", torch.full_like(probability, math.nan) if amino_acid_fit is None else amino_acid_fit, 3),
         )
@@ -118,11 +122,14 @@ def _reasons(rows: list[ResidueValidation]) -> list[str]:
     shifts = [row.register_shift for row in rows if row.register_shift is not None]
     if shifts and sum(shift > _SHIFT_FITS for shift in shifts) * 2 > len(shifts):
         found.append("the sequence shifted by one to three residues fits better")
+    turned = [row.base_contrast for row in rows if row.base_contrast is not None]
+    n_turned = sum(contrast < _TURNED_CONTRAST for contrast in turned)
     for what, count in (
+        ("base with more density if turned over", n_turned),
         ("Ramachandran outlier", sum(row.ramachandran == "outlier" for row in rows)),
         ("rotamer outlier", sum(bool(row.is_rotamer_outlier) for row in rows)),
         ("residue with clashes", sum(row.n_clashes > 0 for row in rows)),
     ):
         if count:
             found.append(f"{count} {what if count == 1 else _plural(what)}")
-    return found or ["side chains or peptides that fit the density less well than others"]
+    return found or [f"{'bases' if turned else 'side chains or peptides'} that fit the density less well than others"]

@@ -9,8 +9,16 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel, Residue, joined
 from kernels.models.detections import NucleotideDetections
-from kernels.models.nucleotide_building import nucleotide_model
-from kernels.models.nucleotides import A_FORM, B_FORM, RING, monomer, nucleotide_coordinates
+from kernels.models.nucleotide_building import model_frames, nucleotide_model
+from kernels.models.nucleotides import (
+    A_FORM,
+    B_FORM,
+    BASE_ATOMS,
+    RING,
+    atom_names,
+    monomer,
+    nucleotide_coordinates,
+)
 from kernels.models.residues import BASES
 
 COMPLEMENT = {"A": "U", "U": "A", "C": "G", "G": "C"}
@@ -37,6 +45,21 @@ def duplex(sequence: str, is_dna: bool = False) -> AtomicModel:
         names = [monomer(BASES.index(a), is_dna) for a in letters]
         strands.append(nucleotide_model(tuple(Residue(chain, n, i + 1) for i, n in enumerate(names)), parts))
     return joined(strands)
+
+
+def of_other_bases(model: AtomicModel, base: Tensor) -> AtomicModel:
+    """The model of RNA with bases (residue,) laid into the planes of its own."""
+    origin, axes = model_frames(model)
+    residues, parts = [], []
+    for i, about in enumerate(model.residues):
+        letter = BASES[int(base[i])]
+        names = atom_names(int(base[i]), False)
+        own = model.positions(*names)[i]
+        flat = BASE_ATOMS[letter]
+        laid = [(origin[i] + flat[n][0] * axes[i, 0] + flat[n][1] * axes[i, 1]).flip(0) for n in names if n in flat]
+        parts.append(torch.stack([*own[[n not in flat for n in names]], *laid]))
+        residues.append(Residue(about.chain, letter, about.number))
+    return nucleotide_model(tuple(residues), parts)
 
 
 def _in_helix(points: Tensor, level: int, is_dna: bool) -> Tensor:

@@ -15,6 +15,7 @@ from tasks.formats.structure import read_structure, write_structure
 from tasks.validation.files import read_maps, with_probability_as_b_factor, write_validation
 from tasks.validation.judgement import Maps, judge
 from tasks.validation.simulated_map import simulate_map
+from tests.truth.ideal_nucleic_acids import duplex, of_other_bases
 from tests.truth.ideal_proteins import ideal_protein
 
 SEQUENCE = "SAFSLKWTEYAVMRDGFLSTIQNEWAKLEDFTSRYIAQLEHWKSMFT"
@@ -105,3 +106,23 @@ def test_halves_in_another_frame_are_refused(maps, tmp_path):
     found = read_maps(tmp_path / "map.mrc", tmp_path / "1.mrc", tmp_path / "1.mrc", 2.0)
     assert isinstance(found.half_2, DensityGrid)
     assert found.half_2.voxel_size_angstrom == 2.0
+
+
+def test_nucleotides_are_judged_in_the_same_table_and_a_wrong_register_is_not_trusted():
+    helix = duplex("GGACUCAGUUACGAUUCCGACGGA")
+    generator = torch.Generator().manual_seed(3)
+    grid = simulate_map(helix, 3.0, generator)
+    found = judge(helix, Maps(grid), 3.0)
+    assert found.trusted_percent > 85
+    assert all(row.probability is not None and row.phi_deg is None for row in found.residues)
+    letters = helix.base.clone()
+    letters[5:18] = helix.base[7:20]
+    wrong = of_other_bases(helix, letters)
+    worse = judge(wrong, Maps(grid), 3.0)
+    assert worse.trusted_percent < found.trusted_percent - 10
+    region = max(worse.regions, key=lambda r: r.n_residues)
+    assert region.chain == "A"
+    assert 3 <= int(region.first) <= 10
+    assert "the sequence shifted by one to three residues fits better" in region.reasons
+    outside = [row.probability for row in worse.residues[28:]]
+    assert sorted(outside)[len(outside) // 2] > 0.8
