@@ -106,4 +106,4 @@ def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstro
     return Evidence((density_grid(store, params.map),), resolution_angstrom, mates)
 
 
-_refinement = Stage("refine_model", 2, "CPU", _refine, _inputs, _address)
+_refinement = Stage("refine_model", 3, "CPU", _refine, _inputs, _address)

@@ -24,6 +24,7 @@ _SCHEDULE = (
     (Weights(), 90),
 )
 """With steps: atoms find their density first, and their chemistry after it."""
+_CLEARING = ((Weights(hydrogens=1.0), 60),)
 _FLIP_ANGSTROM = 1.2
 """An oxygen that moves further makes another peptide."""
 _MOST_DENSITY, _LEAST_GAIN = 1.3, 0.5
@@ -93,7 +94,7 @@ def built_rounds(
         bare = _refined(bare, grid, resolution_angstrom, linked, _SCHEDULE[:2], mates).model
         turned = conformation(backbone_torsions(bare))
         backbone = bare.positions("N", "CA", "C", "O")
-        model = with_side_chains(backbone, trace.residues, trace.amino_acid, turned, fine)
+        model = with_side_chains(backbone, trace.residues, trace.amino_acid, turned, fine, mates=mates)
         rounds.append(_refined(model, grid, resolution_angstrom, linked, _SCHEDULE, mates))
         alpha, expected = rounds[-1].model.positions("CA")[:, 0], None
     return rounds
@@ -123,7 +124,7 @@ def repaired(
     after = torch.roll(is_flipped, 1)
     backbone[after, 0] = new[after, 0]
     turned = conformation(backbone_torsions(bare_model(backbone, model.residues)))
-    fitted = with_side_chains(backbone, model.residues, model.amino_acid, turned, fine)
+    fitted = with_side_chains(backbone, model.residues, model.amino_acid, turned, fine, mates=mates)
     if fitted.names != model.names:
         raise ValueError("the model's atoms are not those that side chains are built of; build it from its Cα atoms")
     gain = torch.zeros(model.n_residues, dtype=torch.float64)
@@ -134,11 +135,18 @@ def repaired(
     return _refined(model.at(place), grid, resolution_angstrom, linked, _SCHEDULE[1:], mates)
 
 
+def cleared(
+    model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor, mates: Mates | None = None
+) -> Built:
+    """A model whose hydrogens, which are wider atoms to the rounds before, keep off each other and other atoms."""
+    return _refined(model, grid, resolution_angstrom, linked, _CLEARING, mates)
+
+
 def judged(
     model: AtomicModel, grid: DensityGrid, resolution_angstrom: float, linked: Tensor, mates: Mates | None = None
 ) -> Built:
     """A model as it stands, with its surprise."""
-    energy = energies(model, map_likelihood(grid, model, resolution_angstrom), is_linked=linked, mates=mates)
+    energy = energies(model, map_likelihood(grid, model, resolution_angstrom, mates), is_linked=linked, mates=mates)
     return Built(model, _surprise(model, energy, grid, resolution_angstrom))
 
 
@@ -153,7 +161,7 @@ def _refined(
     """Real-space refinement with restraints that grow firm; the map's scale and errors are told anew each time."""
     energy: dict[str, float] = {}
     for weights, n_steps in schedule:
-        likelihood = map_likelihood(grid, model, resolution_angstrom)
+        likelihood = map_likelihood(grid, model, resolution_angstrom, mates)
         done = refined_in_real_space(model, likelihood, weights, n_steps, linked, mates=mates)
         model, energy = done.model, done.energy
     return Built(model, _surprise(model, energy, grid, resolution_angstrom))

@@ -103,7 +103,7 @@ def assess(
     """
     heavy = torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool)
     q_atom = torch.full((len(model),), math.nan, dtype=torch.float64)
-    q_atom[heavy] = q_scores(grid, model.coordinates_angstrom[heavy])
+    q_atom[heavy] = q_scores(grid, model.coordinates_angstrom[heavy], mates=mates)
     is_backbone = torch.tensor([name in _BACKBONE for name in model.names], dtype=torch.bool)
     overall = float(resolution_angstrom.median())
     density = model_density(model if mates is None else joined(copies(model, mates)), grid, overall)

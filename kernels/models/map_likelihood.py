@@ -20,6 +20,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled, spline_coefficients
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.internal_coordinates import HYDROGENS
+from kernels.models.mates import Mates, neighbourhood
 from kernels.models.neighbours import pairs_within
 from kernels.specimen.potential import deposit, spline_response
 
@@ -27,6 +28,8 @@ _MARGIN_ANGSTROM = 8.0
 _MASK_SIGMA_ANGSTROM, _MASK_LEVEL = 2.0, 0.02
 """Atoms per Å³, blurred, from which on the map counts in full: about 2 Å outside of a protein's surface."""
 _COARSEST_ANGSTROM = 15.0
+_COPIES_ANGSTROM = 5.0
+"""From an atom of a model, within which residues of its copies are part of what the map shows of it."""
 _N_SHELLS = 16
 _STEP_ANGSTROM = 0.02
 _SKIN_ANGSTROM = 1.0
@@ -63,9 +66,13 @@ class MapLikelihood:
         """(atom,) energy of each atom in the field, and (pair,) of each pair; what they add up to is differentiable."""
         i, j = pairs
         gained = sampled(self.field, self.grid.to_voxels(coordinates_angstrom)) * self.strength
-        distance = (coordinates_angstrom[i] - coordinates_angstrom[j]).square().sum(-1).clamp(min=1e-6).sqrt()
+        return -gained, self.shared(i, j, coordinates_angstrom[i] - coordinates_angstrom[j])
+
+    def shared(self, i: Tensor, j: Tensor, apart_angstrom: Tensor) -> Tensor:
+        """(pair,) energy of atoms i and j, one of them perhaps a copy, from the vectors (pair, 3) between them."""
+        distance = apart_angstrom.square().sum(-1).clamp(min=1e-6).sqrt()
         felt: Tensor = _Tabulated.apply(self.force, distance)  # type: ignore[no-untyped-call]
-        return -gained, felt * self.strength[i] * self.strength[j]
+        return felt * self.strength[i] * self.strength[j]
 
     def of(self, model: AtomicModel) -> MapLikelihood:
         """The same likelihood for other atoms: a part of the model, or what one part is replaced with."""
@@ -89,13 +96,17 @@ class _Tabulated(torch.autograd.Function):
         return None, slope * upstream[0]
 
 
-def map_likelihood(grid: DensityGrid, model: AtomicModel, resolution_angstrom: float) -> MapLikelihood:
+def map_likelihood(
+    grid: DensityGrid, model: AtomicModel, resolution_angstrom: float, mates: Mates | None = None
+) -> MapLikelihood:
     """The likelihood of a map near a model, with scale and error of each shell as the model tells them.
 
     Parameters
     ----------
     grid
         In the frame of the model; sharpened or not.
+    mates
+        Of a symmetric map: scale and errors are told with the copies that the map shows beside the model.
 
     Raises
     ------
@@ -107,7 +118,8 @@ def map_likelihood(grid: DensityGrid, model: AtomicModel, resolution_angstrom: f
     Gaussian likelihood of Fourier coefficients: Yamashita et al. 2021, Acta Cryst. D77:1282, eq. 3, with one shape
     of atom.
     """
-    seen = _seen(grid, model)
+    shown = model if mates is None else neighbourhood(model, mates, _COPIES_ANGSTROM).model
+    seen = _seen(grid, shown)
     cut, shape, frequency, independent = seen.cut, seen.cut.voxels.shape, seen.frequency, seen.independent
     edges = torch.linspace(_COARSEST_ANGSTROM**-2, resolution_angstrom**-2, _N_SHELLS + 1)
     scale, error, _, _ = _shell_statistics(seen.observed, seen.calculated, frequency, edges)
@@ -117,7 +129,7 @@ def map_likelihood(grid: DensityGrid, model: AtomicModel, resolution_angstrom: f
     table, field_filter = _force_and_filter(scale, error, edges, resolution_angstrom, box, independent)
     gain = torch.fft.irfftn(seen.observed * field_filter(frequency), s=shape) * (independent * cut.voxels.numel())
     reach = (len(table) - 1) * _STEP_ANGSTROM
-    return MapLikelihood(spline_coefficients(gain), cut, table, seen.strength, reach)
+    return MapLikelihood(spline_coefficients(gain), cut, table, scattering_strength(model), reach)
 
 
 def map_surprise(grid: DensityGrid, model: AtomicModel, resolution_angstrom: float) -> float:
@@ -140,7 +152,6 @@ class _Seen:
     observed: Tensor
     calculated: Tensor
     frequency: Tensor
-    strength: Tensor
     independent: float
     """Share of the coefficients that are independent: that of the mask in the box."""
 
@@ -149,14 +160,14 @@ def _seen(grid: DensityGrid, model: AtomicModel) -> _Seen:
     cut = _cut_around(grid, model.coordinates_angstrom)
     shape = cut.voxels.shape
     points = cut.to_voxels(model.coordinates_angstrom).float()
-    strength = scattering_strength(model)
+    strength = scattering_strength(model).float()
     frequency = fourier.frequency_length(shape, cut.voxel_size_angstrom)
     mask = _mask(deposit(points, torch.ones(len(points)), shape), frequency, cut.voxel_size_angstrom)
     outside = cut.voxels[mask < 0.05]
     level = outside.mean() if len(outside) else cut.voxels.min()
     observed = torch.fft.rfftn((cut.voxels - level) * mask)
-    calculated = torch.fft.rfftn(deposit(points, strength.float(), shape)) / spline_response(shape, 1.0)
-    return _Seen(cut, observed, calculated, frequency, strength, float(mask.mean()))
+    calculated = torch.fft.rfftn(deposit(points, strength, shape)) / spline_response(shape, 1.0)
+    return _Seen(cut, observed, calculated, frequency, float(mask.mean()))
 
 
 def scattering_strength(model: AtomicModel) -> Tensor:

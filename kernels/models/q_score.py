@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
+from kernels.models.mates import Mates
 from kernels.models.neighbours import nearest_first, pairs_within
 
 _STEP_ANGSTROM = 0.1
@@ -19,11 +20,15 @@ _N_TRIES = 95
 """Each with two more points than the one before."""
 _OWN_SHARE = 0.9
 """A point at radius R counts where no other atom is nearer than this times R."""
+_ON_AXIS_ANGSTROM = 0.5
+"""An atom that lies so near to its own copy is one atom on an axis."""
 _WORKING_ELEMENTS = 4_000_000
 """Distances between points and atoms that are computed at once."""
 
 
-def q_scores(grid: DensityGrid, coordinates_angstrom: Tensor, sigma_angstrom: float = 0.6) -> Tensor:
+def q_scores(
+    grid: DensityGrid, coordinates_angstrom: Tensor, sigma_angstrom: float = 0.6, mates: Mates | None = None
+) -> Tensor:
     """Correlation of the density around each atom with the Gaussian that it would be in a sharp map.
 
     On 20 shells up to 2 Å, eight points or a few more are looked for that lie nearer to this atom than to any other;
@@ -34,6 +39,8 @@ def q_scores(grid: DensityGrid, coordinates_angstrom: Tensor, sigma_angstrom: fl
     ----------
     coordinates_angstrom
         (atom, 3) of every atom but hydrogen: each is scored, and each takes points away from the others.
+    mates
+        Of a symmetric map: atoms of the copies take points away as well.
 
     Returns
     -------
@@ -46,9 +53,13 @@ def q_scores(grid: DensityGrid, coordinates_angstrom: Tensor, sigma_angstrom: fl
     of single atoms by 0.02; that is left out here.
     """
     points = coordinates_angstrom.double()
-    n = len(points)
-    i, j, distance = pairs_within(points, points, 2 * _N_SHELLS * _STEP_ANGSTROM)
-    is_other = i != j
+    n, reach = len(points), 2 * _N_SHELLS * _STEP_ANGSTROM
+    around = points
+    if mates is not None and len(mates) > 1:
+        copies = mates.of(points)[1:].flatten(0, 1)
+        around = torch.cat([points, copies[pairs_within(points, copies, reach)[1].unique()]])
+    i, j, distance = pairs_within(points, around, reach)
+    is_other = (i != j) & ((j < n) | (distance > _ON_AXIS_ANGSTROM))
     partners, lengths = nearest_first(i[is_other], j[is_other], distance[is_other], n)
     spread = grid.voxels.std()
     if not bool(spread > 0):
@@ -59,7 +70,7 @@ def q_scores(grid: DensityGrid, coordinates_angstrom: Tensor, sigma_angstrom: fl
     for shell in range(1, _N_SHELLS + 1):
         radius = shell * _STEP_ANGSTROM
         gaussian = math.exp(-0.5 * (radius / sigma_angstrom) ** 2)
-        _add_shell(sums, scaled, points, partners, lengths, radius, gaussian)
+        _add_shell(sums, scaled, points, around, partners, lengths, radius, gaussian)
     return sums.correlation()
 
 
@@ -97,7 +108,14 @@ class _Sums:
 
 
 def _add_shell(
-    sums: _Sums, grid: DensityGrid, points: Tensor, partners: Tensor, lengths: Tensor, radius: float, gaussian: float
+    sums: _Sums,
+    grid: DensityGrid,
+    points: Tensor,
+    around: Tensor,
+    partners: Tensor,
+    lengths: Tensor,
+    radius: float,
+    gaussian: float,
 ) -> None:
     """Points of one shell around every atom, more of them for those that share it with others."""
     n_near = (lengths < (1 + _OWN_SHARE) * radius).sum(1)
@@ -109,7 +127,7 @@ def _add_shell(
         left = []
         for atoms in pending.split(block):
             shell = points[atoms, None] + radius * directions
-            is_own = _is_own(shell, points, partners[atoms, :width], _OWN_SHARE * radius)
+            is_own = _is_own(shell, around, partners[atoms, :width], _OWN_SHARE * radius)
             is_enough = (is_own.sum(1) >= _POINTS) | (attempt == _N_TRIES)
             left.append(atoms[~is_enough])
             if bool(is_enough.any()):

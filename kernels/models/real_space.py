@@ -18,6 +18,7 @@ from kernels.models.mates import Mates
 from kernels.models.neighbours import pairs_within
 from kernels.models.nucleotide_restraints import polymer_restraints
 from kernels.models.restraints import Restraints, near_in_bonds, riding_hydrogens, room_kind, room_table
+from kernels.models.riding_hydrogens import Meetings, RidingHydrogens
 from kernels.models.torsions import RAMACHANDRAN_STEP_DEG, ramachandran_surprise
 
 _STEPS_PER_LIST = 30
@@ -25,6 +26,7 @@ _MARGIN_ANGSTROM = 10.0
 _NEAR_ANGSTROM = 2.0
 _LEAST_SINE = 0.3
 _ROOM_SIGMA = 0.2
+_HYDROGEN_SIGMA = 0.1
 _LIST_REACH_ANGSTROM = 1.5
 """Pairs this much further apart than they need room are listed, since atoms move between lists."""
 
@@ -88,6 +90,8 @@ class Weights:
     ramachandran: float = 1.0
     room: float = 2.0
     staggered: float = 1.0
+    hydrogens: float = 0.0
+    """Of hydrogens that overlap; they are left out where it is 0"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +153,7 @@ def energies_of_groups(
     group: Tensor,
     weights: Weights = Weights(),
     is_linked: Tensor | None = None,
+    mates: Mates | None = None,
 ) -> Tensor:
     """(group,) what is minimised, of the atoms of each group and of what they share with all others.
 
@@ -157,7 +162,7 @@ def energies_of_groups(
     group
         (atom,) index, -1 for atoms of none. What two groups share is counted for both.
     """
-    field = _Field(model, polymer_restraints(model, is_linked), likelihood, weights, group >= 0)
+    field = _Field(model, polymer_restraints(model, is_linked), likelihood, weights, group >= 0, mates)
     field.list_neighbours(model.coordinates_angstrom)
     total = torch.zeros(int(group.max()) + 1 if len(group) else 0, dtype=torch.float64)
     for _, values, atoms in field.terms(model.coordinates_angstrom):
@@ -215,6 +220,10 @@ class _Field:
         self._room = torch.zeros(0, dtype=torch.float64)
         self._mates = mates if mates is not None and len(mates) > 1 else None
         self._own = self._copied = self._operation = self._i
+        self._shown = self._i, self._i, self._i
+        self._model = model
+        self._riding: RidingHydrogens | None = None
+        self._meetings: Meetings | None = None
 
     def list_neighbours(self, place: Tensor) -> None:
         self._pairs = self._touching(*self._likelihood.pairs(place))
@@ -225,15 +234,38 @@ class _Field:
         self._room = room_table()[self._kind[self._i], self._kind[self._j]]
         if self._mates is not None:
             self._list_mates(place, self._mates)
+        if self._weights.hydrogens:
+            self._list_hydrogens(place)
+
+    def _list_hydrogens(self, place: Tensor) -> None:
+        """Hydrogens are placed anew, and turned to where they have room; until the next list they ride."""
+        self._riding = riding = RidingHydrogens.of(self._model.at(place))
+        met = riding.meetings(place, self._mates)
+        if self.is_free is not None:
+            is_free = self.is_free[riding.carrier]
+            met = met.take(is_free[met.first] | is_free[met.second])
+        self._meetings = met
+
+    def _crowding_of_hydrogens(self, place: Tensor, riding: RidingHydrogens, met: Meetings) -> Tensor:
+        """(meeting,) energy of hydrogens that overlap with others, or with other atoms."""
+        everywhere = riding.places(place)
+        second = everywhere[met.second]
+        if self._mates is not None:
+            second = self._mates.moved(met.operation, second)
+        gap = (everywhere[met.first] - second).norm(dim=-1)
+        return met.share * 0.5 * ((met.room_angstrom - gap).clamp(min=0) / _HYDROGEN_SIGMA).square()
 
     def _list_mates(self, place: Tensor, mates: Mates) -> None:
         others = mates.of(place)[1:].reshape(-1, 3)
-        i, row, distance = pairs_within(place, others, float(room_table().max()) + _LIST_REACH_ANGSTROM)
+        reach = max(float(room_table().max()), self._likelihood.reach_angstrom) + _LIST_REACH_ANGSTROM
+        i, row, distance = pairs_within(place, others, reach)
         operation, j = row // len(place) + 1, row % len(place)
+        if self.is_free is not None:
+            free = self.is_free[i] | self.is_free[j]
+            i, j, operation, distance = i[free], j[free], operation[free], distance[free]
         room = room_table()[self._kind[i], self._kind[j]]
         near = distance < room + _LIST_REACH_ANGSTROM
-        if self.is_free is not None:
-            near &= self.is_free[i] | self.is_free[j]
+        self._shown = i, j, operation
         self._own, self._copied, self._operation, self._mate_room = i[near], j[near], operation[near], room[near]
 
     def _touching(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,6 +309,16 @@ class _Field:
         if self._mates is not None and len(self._own):
             meeting = weights.room * self._crowding_of_mates(place, self._mates)
             found.append(("room", meeting, torch.stack([self._own, self._copied], -1)))
+        if self._mates is not None and len(self._shown[0]):
+            i, j, operation = self._shown
+            apart = place[i] - self._mates.moved(operation, place[j])
+            # half: each two copies that meet are listed from both sides
+            shown = 0.5 * weights.density * self._likelihood.shared(i, j, apart)
+            found.append(("density", shown, torch.stack([i, j], -1)))
+        if self._riding is not None and self._meetings is not None:
+            met, carrier = self._meetings, self._riding.carrier
+            overlap = weights.hydrogens * self._crowding_of_hydrogens(place, self._riding, met)
+            found.append(("hydrogens", overlap, torch.stack([carrier[met.first], carrier[met.second]], -1)))
         if weights.ramachandran and len(r.backbone):
             before, nitrogen, alpha, carbon, after = place[r.backbone].flip(-1).unbind(1)
             phi, psi = dihedral_rad(before, nitrogen, alpha, carbon), dihedral_rad(nitrogen, alpha, carbon, after)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.internal_coordinates import side_chain_coordinates, side_chain_hydrogens, side_chain_names
+from kernels.models.mates import Mates
 from kernels.models.neighbours import pairs_within
 from kernels.models.residues import AMINO_ACID_LETTERS, PROTEIN_BACKBONE
 from kernels.models.restraints import riding_hydrogens, room_kind, room_table
@@ -31,6 +32,8 @@ _PAIRS_AT_ONCE = 400
 _FIELD_ROUNDS = 60
 _MOST_ATOMS = 10
 """Of a side chain: tryptophan's."""
+_LONGEST_ARM_ANGSTROM = 12.0
+"""From the CA of an arginine to what its last atoms have to leave room for."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def with_side_chains(
     density: Density,
     b_factor_angstrom2: float = 40.0,
     fixed: AtomicModel | None = None,
+    mates: Mates | None = None,
 ) -> AtomicModel:
     """All heavy atoms: each residue in the rotamer that suits density, backbone and the neighbours' rotamers best.
 
@@ -71,20 +75,25 @@ def with_side_chains(
         (residue,) as in `torsions.conformation`.
     fixed
         Atoms around that the side chains have to leave room for.
+    mates
+        Of a symmetric map: side chains leave room for the copies of all that is here, whose rotamers are as their own.
 
     Source
     ------
     Koehl & Delarue 1994, J. Mol. Biol. 239:249 (mean field over rotamers).
     """
-    kept = _kept_rotamers(backbone_angstrom, amino_acid, conformation, density, fixed)
+    mates = mates if mates is not None and len(mates) > 1 else None
+    kept = _kept_rotamers(backbone_angstrom, amino_acid, conformation, density, _Crowd(backbone_angstrom, fixed, mates))
     i, j, energy = _pair_energies(kept)
+    if mates is not None:
+        i, j, energy = (torch.cat(both) for both in zip((i, j, energy), _mate_energies(kept, mates)))
     chosen = _settled(kept.energy, i, j, energy)
     side = kept.place[torch.arange(len(chosen)), chosen]
     return _assembled(backbone_angstrom, side, residues, amino_acid, b_factor_angstrom2)
 
 
 def _kept_rotamers(
-    backbone: Tensor, amino_acid: Tensor, conformation: Tensor, density: Density, fixed: AtomicModel | None
+    backbone: Tensor, amino_acid: Tensor, conformation: Tensor, density: Density, crowd: _Crowd
 ) -> _Candidates:
     n = len(amino_acid)
     place = torch.zeros(n, _N_KEPT, _MOST_ATOMS, 3, dtype=torch.float64)
@@ -92,7 +101,6 @@ def _kept_rotamers(
     kind = torch.full((n, _MOST_ATOMS), len(room_table()) - 1)
     energy = torch.full((n, _N_KEPT), torch.inf, dtype=torch.float64)
     energy[:, 0] = 0.0
-    crowd = _Crowd(backbone, fixed)
     for number, letter in enumerate(AMINO_ACID_LETTERS):
         rows = torch.nonzero(amino_acid == number).squeeze(1)
         if letter == "G" or not len(rows):
@@ -146,7 +154,7 @@ def _overlap_energy(distance: Tensor, room: Tensor) -> Tensor:
 class _Crowd:
     """What a side chain's atoms pay for standing in the backbone of other residues, or in atoms that do not move."""
 
-    def __init__(self, backbone: Tensor, fixed: AtomicModel | None) -> None:
+    def __init__(self, backbone: Tensor, fixed: AtomicModel | None, mates: Mates | None) -> None:
         self._place = backbone.reshape(-1, 3)
         self._residue = torch.arange(len(backbone)).repeat_interleave(backbone.shape[1])
         self._kind = room_kind(("N", "C", "C", "O"), (1, 1, 0, 0)).repeat(len(backbone))
@@ -154,6 +162,12 @@ class _Crowd:
             self._place = torch.cat([self._place, fixed.coordinates_angstrom])
             self._residue = torch.cat([self._residue, torch.full((len(fixed),), -1)])
             self._kind = torch.cat([self._kind, room_kind(fixed.elements, riding_hydrogens(fixed))])
+        if mates is not None:
+            copies = mates.of(self._place)[1:].flatten(0, 1)
+            near = pairs_within(backbone[:, 1], copies, _LONGEST_ARM_ANGSTROM)[1].unique()
+            self._kind = torch.cat([self._kind, self._kind[near % len(self._place)]])
+            self._place = torch.cat([self._place, copies[near]])
+            self._residue = torch.cat([self._residue, torch.full((len(near),), -1)])
 
     def __call__(self, atoms: Tensor, kinds: Tensor, rows: Tensor) -> Tensor:
         """(residue, rotamer) energy of (residue, rotamer, atom, 3); atoms beyond CB, and CB's neighbours not at all."""
@@ -172,20 +186,49 @@ class _Crowd:
 
 def _pair_energies(kept: _Candidates) -> tuple[Tensor, Tensor, Tensor]:
     """Residues i < j that can meet, and what each of their pairs of rotamers costs, (pair, rotamer i, rotamer j)."""
-    beta = kept.place[:, 0, 0]
-    there = torch.nonzero(kept.is_atom.any(1)).squeeze(1)
-    reach = (kept.place - beta[:, None, None]).norm(dim=-1) * kept.is_atom[:, None]
-    reach = reach.amax((1, 2))
+    there, beta, reach = _reaches(kept)
     i, j, distance = pairs_within(beta[there], beta[there], float(2 * reach.max() + room_table().max()))
     i, j = there[i], there[j]
     close = (i < j) & (distance < reach[i] + reach[j] + float(room_table().max()))
     i, j = i[close], j[close]
+    return _felt(kept, i, j, lambda some: kept.place[j[some]])
+
+
+def _mate_energies(kept: _Candidates, mates: Mates) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of residues and copies of residues; each meeting is listed from both sides, and so counted half."""
+    there, beta, reach = _reaches(kept)
+    copies = mates.of(beta[there])[1:].flatten(0, 1)
+    i, row, distance = pairs_within(beta[there], copies, float(2 * reach.max() + room_table().max()))
+    i, j, operation = there[i], there[row % len(there)], row // len(there) + 1
+    close = distance < reach[i] + reach[j] + float(room_table().max())
+    i, j, operation = i[close], j[close], operation[close]
+
+    def there_of(some: Tensor) -> Tensor:
+        places = kept.place[j[some]]
+        moved = mates.moved(operation[some].repeat_interleave(places[0].numel() // 3), places.reshape(-1, 3))
+        return moved.reshape(places.shape)
+
+    i, j, energy = _felt(kept, i, j, there_of)
+    return i, j, energy / 2
+
+
+def _reaches(kept: _Candidates) -> tuple[Tensor, Tensor, Tensor]:
+    """Residues that have a side chain, (residue, 3) CB of all, and (residue,) how far any rotamer reaches from it."""
+    beta = kept.place[:, 0, 0]
+    reach = (kept.place - beta[:, None, None]).norm(dim=-1) * kept.is_atom[:, None]
+    return torch.nonzero(kept.is_atom.any(1)).squeeze(1), beta, reach.amax((1, 2))
+
+
+def _felt(
+    kept: _Candidates, i: Tensor, j: Tensor, second_place: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs that feel each other, and what each two of their rotamers cost; the places of the second are asked for."""
     n = kept.place.shape[1]
     # in one piece: parts kept between the blocks would hold the freed memory of each block, 2.5 GB for 500 residues
     energy = torch.zeros(len(i), n, n, dtype=torch.float64)
     for some in torch.arange(len(i)).split(_PAIRS_AT_ONCE):
         a, b = i[some], j[some]
-        first, second = kept.place[a].flatten(1, 2).float(), kept.place[b].flatten(1, 2).float()
+        first, second = kept.place[a].flatten(1, 2).float(), second_place(some).flatten(1, 2).float()
         room = room_table().float()[kept.kind[a][:, :, None], kept.kind[b][:, None, :]]
         valid = kept.is_atom[a][:, :, None] & kept.is_atom[b][:, None, :]
         n_rotamers, n_atoms = kept.place.shape[1:3]

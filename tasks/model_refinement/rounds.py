@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.all_atoms import built_rounds, judged, linked_by_trace, repaired
+from kernels.models.all_atoms import built_rounds, cleared, judged, linked_by_trace, repaired
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.clashes import find_clashes
 from kernels.models.mates import Mates
@@ -87,7 +87,8 @@ def refined_rounds(
         return RefinedRounds((told("refined", result.model, result),), 0, ())
     if library is None and params.round:
         mended = repaired(protein, sharpened, resolution, linked, mates).model
-        return RefinedRounds((told("repaired", _with_rest(mended, rest)),), 0, ())
+        mended = cleared(mended, sharpened, resolution, linked, mates).model
+        return RefinedRounds((told("cleared", _with_rest(mended, rest)),), 0, ())
     rounds: list[Round] = []
     start = model
     if params.is_rebuilt and protein.n_residues:
@@ -102,7 +103,10 @@ def refined_rounds(
             last = rounds[-1].model
             mended = repaired(last.take_residues(last.amino_acid >= 0), sharpened, resolution, linked, mates).model
             rounds.append(told(f"repaired_{number + 1}", _with_rest(mended, rest)))
-        return RefinedRounds(tuple(rounds), rounds.index(_least_surprising(rounds)), ())
+        last = _least_surprising(rounds).model
+        clear = cleared(last.take_residues(last.amino_acid >= 0), sharpened, resolution, linked, mates).model
+        rounds.append(told("cleared", _with_rest(clear, rest)))
+        return RefinedRounds(tuple(rounds), len(rounds) - 1, ())
     scanned = refined_at_best_weight(
         start, evidence, library, params.most_angle_rmsd_deg, params.torsion_sigma_deg, effort
     )

@@ -12,6 +12,7 @@ from kernels.models.all_atoms import bare_model
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.backbone import backbone_on_trace, regular_trace
 from kernels.models.map_likelihood import MapLikelihood
+from kernels.models.mates import Mates
 from kernels.models.real_space import DensityTarget, Weights, energies_of_groups, refined_in_real_space
 from kernels.models.residues import PROTEIN_BACKBONE
 from kernels.models.retracing import Candidates, Ends, retraced
@@ -47,6 +48,8 @@ class Targets:
     likelihood: MapLikelihood
     """For choosing"""
     candidates: Candidates | None
+    mates: Mates | None = None
+    """Of a symmetric map: windows keep off the copies as well"""
 
 
 def alternatives(part: Part, targets: Targets, n_windows: int) -> list[Alternative]:
@@ -82,6 +85,7 @@ def with_backbone(part: Part, inside: Tensor, backbone: Tensor, targets: Targets
         targets.fine,
         _mean_b_factor(part.model),
         part.model.take_residues(is_other),
+        targets.mates,
     )
     return replaced(part.model, inside, built)
 
@@ -133,6 +137,8 @@ def _traced(part: Part, alpha: Tensor, targets: Targets, n_windows: int) -> tupl
             continue
         is_neighbour = (part.model.residue == first - 1) | (part.model.residue == last + 1)
         others = part.model.coordinates_angstrom[outside & ~is_neighbour]
+        if targets.mates is not None:
+            others = torch.cat([others, *targets.mates.of(part.model.coordinates_angstrom)[1:]])
         ends = Ends(alpha[first - 2 : first], alpha[last + 1 : last + 3])
         path = retraced(alpha[rows], ends, others, targets.coarse, targets.candidates)
         if path is not None:
@@ -164,7 +170,7 @@ def _weighed(
 ) -> Alternative:
     free = part.window[model.residue]
     refined = refined_windows(model, part, targets, free >= 0, schedule)
-    energy = energies_of_groups(refined, targets.likelihood.of(refined), free, _LAST, part.linked)
+    energy = energies_of_groups(refined, targets.likelihood.of(refined), free, _LAST, part.linked, targets.mates)
     return Alternative(name, refined, torch.where(is_there, energy, torch.inf))
 
 
@@ -178,5 +184,5 @@ def refined_windows(
     """Some atoms moved up the density as far as chemistry and the atoms around let them."""
     likelihood = targets.likelihood.of(model)
     for weights in schedule:
-        model = refined_in_real_space(model, likelihood, weights, _STEPS, part.linked, is_free).model
+        model = refined_in_real_space(model, likelihood, weights, _STEPS, part.linked, is_free, targets.mates).model
     return model

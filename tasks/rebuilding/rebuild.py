@@ -14,6 +14,7 @@ from kernels.models.assessment import likelihood_tables
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.detections import ProteinDetections
 from kernels.models.map_likelihood import map_likelihood
+from kernels.models.mates import Mates
 from kernels.models.neighbours import nearest_first, pairs_within
 from kernels.models.real_space import density_target
 from kernels.models.register import MOST_SHIFT, RegisterShift, best_register_shift
@@ -73,6 +74,7 @@ def rebuilt(
     resolution_angstrom: float,
     sequences: Sequence[Tensor] = (),
     detections: ProteinDetections | None = None,
+    mates: Mates | None = None,
 ) -> Rebuilt:
     """One round of rebuilding.
 
@@ -89,7 +91,10 @@ def rebuilt(
         The map to build in and to choose by; where another is kept to compare rounds by, it is not this one.
     sequences
         As for `letters_around`.
+    mates
+        Of a symmetric map, whose unit the model is.
     """
+    mates = mates if mates is not None and len(mates) > 1 else None
     model = model.take(torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool))
     windows = windows_about(model, is_doubtful)
     if not windows.n:
@@ -99,8 +104,9 @@ def rebuilt(
     targets = Targets(
         density_target(grid, alpha, _TRACE_BLUR_ANGSTROM2),
         density_target(grid, alpha, _ATOM_BLUR_ANGSTROM2),
-        map_likelihood(grid, model, resolution_angstrom),
+        map_likelihood(grid, model, resolution_angstrom, mates),
         _candidates(detections),
+        mates,
     )
     model, taken, gain = _best_alternatives(model, windows, targets)
     evidence = amino_acid_odds(model, grid, resolution_angstrom, detections)
@@ -130,7 +136,7 @@ def _candidates(detections: ProteinDetections | None) -> Candidates | None:
 
 def _best_alternatives(model: AtomicModel, windows: Windows, targets: Targets) -> tuple[AtomicModel, list[str], Tensor]:
     """The model with the best way in each window, what it is called, and (window,) what it gains."""
-    part = part_of(model, windows)
+    part = part_of(model, windows, targets.mates)
     ways = alternatives(part, targets, windows.n)
     energy = torch.stack([way.energy for way in ways])
     gain = energy[0] - energy
@@ -215,7 +221,7 @@ def _shifted(
     renamed = replace(model, residues=tuple(residues))
     touched = windows_about(renamed, whole)
     touched = replace(touched, window=torch.where(whole, 0, -1))
-    part = part_of(renamed, touched)
+    part = part_of(renamed, touched, targets.mates)
     inside = torch.nonzero(part.window >= 0).squeeze(1)
     built = with_backbone(part, inside, part.model.positions(*PROTEIN_BACKBONE), targets)
     settled = refined_windows(built, part, targets, part.window[built.residue] >= 0)

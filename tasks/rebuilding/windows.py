@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels.models.all_atoms import linked_by_trace
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.mates import Mates
 from kernels.models.neighbours import pairs_within
 from kernels.models.reliability import TRUST_FROM
 from kernels.models.residues import PROTEIN_BACKBONE
@@ -122,12 +123,14 @@ class Part:
         return self.window[self.model.residue] >= 0
 
 
-def part_of(model: AtomicModel, windows: Windows) -> Part:
-    """All residues with an atom near one of a window."""
+def part_of(model: AtomicModel, windows: Windows, mates: Mates | None = None) -> Part:
+    """All residues with an atom near one of a window, by themselves or as a copy of a symmetric map."""
     free = windows.window[model.residue] >= 0
     place = model.coordinates_angstrom
     near = torch.zeros(model.n_residues, dtype=torch.bool)
-    near[model.residue[pairs_within(place, place[free], _SURROUNDING_ANGSTROM)[0]]] = True
+    for operation in range(1 if mates is None else len(mates)):
+        copy = place if mates is None else mates.of(place)[operation]
+        near[model.residue[pairs_within(copy, place[free], _SURROUNDING_ANGSTROM)[0]]] = True
     rows = torch.nonzero(near).squeeze(1)
     follows = torch.zeros(len(rows), dtype=torch.bool)
     follows[:-1] = rows[1:] == rows[:-1] + 1

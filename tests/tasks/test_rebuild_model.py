@@ -1,5 +1,6 @@
 """A model in the store is built anew where its validation doubts it; rounds are compared and one is chosen."""
 
+import pytest
 import torch
 
 from tasks.choose_model import ChooseModelParams, best_round, choose_model
@@ -7,12 +8,14 @@ from tasks.formats.map_file import write_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
 from tasks.records.session import StageParams
+from tasks.stores.products.map_store import map_mates
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.products.validation_store import read_validation, write_validation
 from tasks.validate_model import ValidateModelParams, validate_model
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
 from tests.truth.modelled_session import Modelled, two_helices, validation_of
+from tests.truth.symmetric_maps import symmetric_maps
 from tests.truth.wrong_models import with_flipped_peptide
 
 PARAMS = RebuildModelParams(map="imported", is_network_asked=False)
@@ -66,6 +69,39 @@ def test_doubtful_regions_are_built_anew_and_rounds_compared(store, workers, tmp
     assert read_validation(store, "chosen") == after
     validated = store.product("validations/chosen").record()
     assert validated.inputs["models/chosen"] == chosen.fingerprint
+
+
+@pytest.mark.parametrize(("symmetry", "away"), [("C2", 11.0), ("C3", 13.0), ("D2", 9.0)])
+def test_a_unit_of_a_symmetric_map_is_built_anew_among_its_copies(store, workers, tmp_path, symmetry, away):
+    maps = symmetric_maps(symmetry, 36, 2.8, away)
+    paths = {}
+    for name, grid in {"map": maps.sharpened, "half_1": maps.half_1, "half_2": maps.half_2}.items():
+        paths[name] = str(tmp_path / f"{name}.mrc")
+        write_map(tmp_path / f"{name}.mrc", grid)
+    import_map.fn(store.url, ImportMapParams(**paths, resolution_angstrom=2.8, symmetry=symmetry))
+    mates = map_mates(store, "imported")
+    wrong = with_flipped_peptide(_unsettled(maps.model), _nearest_to_copies(maps.model, mates))
+    put(store, "refined", wrong)
+    before = judge_in_store(store, "refined")
+    asked = PARAMS.model_copy(update={"is_network_asked": symmetry == "C2"})
+    report = rebuild_model.fn(store.url, asked)
+    assert report.done == ["rebuilt-1 of refined in imported"], report
+    made = read_model(store, "rebuilt-1")
+    oxygen = (made.positions("O") - maps.model.positions("O"))[:, 0].norm(dim=-1)
+    assert oxygen.max() < 1.2
+    put(store, "refined-1", made)
+    after = judge_in_store(store, "refined-1")
+    assert after.fsc_free > before.fsc_free - 0.01  # B-factors of what was built anew wait for the refinement
+    assert after.clashscore < before.clashscore + 3
+    kept = {product for product in ("imported", "imported half_1") if store.product(f"detections/{product}").record()}
+    assert kept == ({"imported half_1"} if symmetry == "C2" else set())
+
+
+def _nearest_to_copies(model, mates):
+    """A residue whose peptide is next to a copy of the model, and not one of its ends."""
+    alpha = model.positions("CA")[:, 0]
+    apart = torch.cdist(alpha, mates.of(alpha)[1:].reshape(-1, 3)).amin(1)
+    return 3 + int(apart[3:-4].argmin())
 
 
 def test_nothing_doubtful_is_nothing_to_do(store, workers):

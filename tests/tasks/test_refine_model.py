@@ -86,6 +86,9 @@ def test_without_a_library_all_atoms_are_built_in_real_space_where_that_is_allow
     error = (found.positions("CA") - truth.positions("CA")).norm(dim=-1).square().mean().sqrt()
     assert error < 0.4
     assert found.names == truth.names
-    figures = store.product("models/refined").record().figures
+    record = store.product("models/refined").record()
+    figures = record.figures
+    assert [r["name"] for r in record.details["rounds"]] == ["built_1", "repaired_1", "cleared"]
+    assert figures["best_round"] == "cleared" and figures["clashscore"] < 4
     assert "no monomer library" in figures["refined_in"]
     assert not figures["is_half_map_refinement"]

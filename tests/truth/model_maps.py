@@ -40,17 +40,21 @@ def simulated_maps(
     b_factor_angstrom2: float = 60.0,
     b_spread_angstrom2: float = 25.0,
     seed: int = 0,
+    centre_angstrom: Tensor | None = None,
 ) -> SimulatedMaps:
     """Half maps in a cubic box whose FSC falls through 0.143 at the resolution.
 
     B-factors rise from the middle of the model to its surface, and each residue has its own share. Noise is white,
-    of a strength that follows from the signal's power on the shell of the resolution.
+    of a strength that follows from the signal's power on the shell of the resolution. Voxel ``n // 2`` lies in
+    the middle of the model, or at ``centre_angstrom`` (3,).
     """
     generator = torch.Generator().manual_seed(seed)
     place = model.coordinates_angstrom
     low, high = place.amin(0), place.amax(0)
-    n = fourier.fast_size(math.ceil((float((high - low).max()) + 2 * padding_angstrom) / voxel_size_angstrom))
-    origin = ((low + high) / 2 - (n // 2) * voxel_size_angstrom).round(decimals=3)
+    middle = (low + high) / 2 if centre_angstrom is None else centre_angstrom.to(place)
+    reach = float(torch.maximum(high - middle, middle - low).max())
+    n = fourier.fast_size(math.ceil(2 * (reach + padding_angstrom) / voxel_size_angstrom))
+    origin = (middle - (n // 2) * voxel_size_angstrom).round(decimals=3)
     centre = origin + (n // 2) * voxel_size_angstrom
     radius = (place - place.mean(0)).norm(dim=-1)
     share = torch.randn(model.n_residues, generator=generator)[model.residue]

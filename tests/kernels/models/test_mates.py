@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from kernels.fourier import low_passed
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import joined
 from kernels.models.clashes import find_clashes
@@ -11,6 +12,7 @@ from kernels.models.map_likelihood import map_likelihood
 from kernels.models.mates import Mates, copies, neighbourhood
 from kernels.models.real_space import Weights, energies
 from kernels.rotations import symmetry_group
+from kernels.specimen.potential import deposit
 from tests.truth.ideal_proteins import STRAND_DEG, ideal_protein
 from tests.truth.symmetric_maps import about_axis
 
@@ -77,6 +79,21 @@ def test_crowding_with_mates_is_that_of_the_whole_shared_by_its_copies():
     whole = joined(copies(strand, mates))
     assert shared > alone + 1
     assert shared == pytest.approx(room(whole) / 2, rel=1e-6)
+
+
+def test_a_map_shared_by_copies_is_as_likely_as_that_of_the_whole():
+    strand, mates = strands_at(2.0)
+    whole = joined(copies(strand, mates))
+    grid = DensityGrid(torch.zeros(48, 48, 48), 1.0, torch.full((3,), -24.0, dtype=torch.float64))
+    shown = deposit(grid.to_voxels(whole.coordinates_angstrom).float(), torch.ones(len(whole)), (48, 48, 48))
+    noise = 0.02 * torch.randn(48, 48, 48, generator=torch.Generator().manual_seed(2))
+    noise = noise + noise.flip(1, 2).roll((1, 1), (1, 2))  # about voxel n // 2
+    grid = grid.with_voxels(low_passed(shown + noise, 1.0, 3.0))
+    likelihood = map_likelihood(grid, whole, 3.0)
+    shared = energies(strand, likelihood.of(strand), Weights(), mates=mates)["density"]
+    alone = energies(strand, likelihood.of(strand), Weights())["density"]
+    assert shared == pytest.approx(energies(whole, likelihood, Weights())["density"] / 2, rel=1e-3)
+    assert shared > alone + 0.5  # what both copies add to one place is counted once
 
 
 def test_units_of_the_simulated_dimer_do_not_run_into_each_other():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels.maps.grid import DensityGrid
+from kernels.models.mates import Mates
 from kernels.models.q_score import expected_q_score, q_scores
 from tasks.formats.map_file import read_map
 from tasks.formats.structure import read_structure
@@ -62,6 +63,17 @@ def test_an_atom_without_density_around_it_scores_zero(atoms):
 
 def test_no_atoms_have_no_scores(atoms):
     assert q_scores(gaussians(atoms, 0.6), atoms[:0]).shape == (0,)
+
+
+def test_atoms_of_copies_take_points_away_like_those_of_the_model(atoms):
+    grid = gaussians(torch.cat([atoms, atoms + 1.0]), 0.8)
+    mates = Mates.about("D2", grid)
+    near = mates.centre_angstrom + torch.tensor([[0.9, 1.1, 0.7], [2.0, 0.3, 1.9]], dtype=torch.float64)
+    everywhere = mates.of(near).reshape(-1, 3)
+    torch.testing.assert_close(q_scores(grid, near, mates=mates), q_scores(grid, everywhere)[:2])
+    assert (q_scores(grid, near, mates=mates) - q_scores(grid, near)).abs().max() > 1e-3
+    on_axis = mates.centre_angstrom[None]
+    torch.testing.assert_close(q_scores(grid, on_axis, mates=mates), q_scores(grid, on_axis))
 
 
 def test_expected_scores_are_those_of_the_program_that_fitted_them():

@@ -3,12 +3,16 @@
 import pytest
 import torch
 
+from kernels.models.atomic_model import joined
+from kernels.models.clashes import find_clashes
+from kernels.models.mates import copies
 from kernels.models.real_space import density_target
 from kernels.models.residues import PROTEIN_BACKBONE
 from kernels.models.side_chains import with_side_chains
 from kernels.models.torsions import backbone_torsions, conformation, side_chain_torsions
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
+from tests.truth.symmetric_maps import about_axis
 
 
 def built(maps, density=None):
@@ -39,3 +43,22 @@ def test_without_density_side_chains_keep_out_of_each_other(maps):
     distance = torch.cdist(found.coordinates_angstrom, found.coordinates_angstrom)
     apart = (found.residue[:, None] - found.residue).abs() > 1
     assert int((distance[apart] < 2.2).sum()) // 2 <= 4
+
+
+@pytest.mark.parametrize(("symmetry", "away"), [("C2", 4.5), ("C3", 5.0)])
+def test_a_unit_is_packed_among_its_copies_as_the_whole_is(symmetry, away):
+    unit, mates = about_axis(symmetry, 30, away)
+
+    def packed(model, mates=None):
+        backbone = model.positions(*PROTEIN_BACKBONE)
+        turned = conformation(backbone_torsions(unit)).repeat(model.n_residues // unit.n_residues)
+        return with_side_chains(
+            backbone, model.residues, model.amino_acid, turned, lambda p: p.new_zeros(p.shape[:-1]), mates=mates
+        )
+
+    among, whole = packed(unit, mates), packed(joined(copies(unit, mates)))
+    apart = (among.coordinates_angstrom - whole.coordinates_angstrom[: len(among)]).norm(dim=-1)
+    assert len(among.residue[apart > 1e-3].unique()) <= 1  # a rotamer as good as another may be chosen otherwise
+    alone = packed(unit)
+    assert (alone.coordinates_angstrom - among.coordinates_angstrom).norm(dim=-1).max() > 0.5
+    assert len(find_clashes(among, mates).atom) < len(find_clashes(alone, mates).atom)
