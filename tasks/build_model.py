@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,21 +15,20 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.mates import Mates
 from kernels.models.polymers import NUCLEIC_ACID, PROTEIN
-from kernels.rotations import symmetry_group
 from tasks.building.build_chains import BuiltProtein, build_chains
 from tasks.building.build_nucleic_chains import BuiltNucleicAcid, build_nucleic_chains
 from tasks.building.chain_names import NoChainError
 from tasks.building.compact_unit import is_apart_from_mates
 from tasks.building.competition import nucleotides_beside_protein, residues_beside
-from tasks.building.detector import detector
+from tasks.building.detector import cost_of_looking, detector
 from tasks.building.elements import topology_lines, traced_elements
 from tasks.building.find_residues import FoundResidues, find_residues, require_symmetry
 from tasks.building.known_residues import N_TURNS, kept_residues, question
-from tasks.building.sequences import sequences_of
+from tasks.building.sequences import require_letters, sequences_of
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_map, masked_grid, read_map
+from tasks.stores.products.map_store import density_map, map_sizes, masked_grid
 from tasks.stores.products.model_store import write_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 _PRODUCT = "models/built"
 _IN_REGISTER = 0.5
 _MARGIN_ANGSTROM = 2.0
-_SHARE_OF_UNIT = 4.0
-"""How much larger the box is in which a unit of a symmetric map lies, in units of its share of the map."""
 _USUAL_RESOLUTION_ANGSTROM = 3.0
 """Of a map whose record tells none."""
 
@@ -91,6 +89,7 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     mates = Mates.about(symmetry, grid)
     network = detector(params.weights)
     try:
+        require_letters(params.sequences)  # before the network is asked, which takes a while
         require_symmetry(grid, mates, symmetry)
         found = find_residues(network, grid, mates, params.n_turns, params.least_confidence)
         asked = question(params.weights, params.n_turns)
@@ -181,18 +180,15 @@ def _is_inside(model: AtomicModel, grid: DensityGrid) -> torch.Tensor:
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams) -> Need:
-    shape = read_map(store, params.map).shape("map")
-    n_voxels = shape[0] * shape[1] * shape[2]
-    about = density_map(store, params.map)
-    volume = n_voxels * about.pixel_size_angstrom**3
-    looked_at = volume * min(1.0, _SHARE_OF_UNIT / len(symmetry_group(about.symmetry)))
+    sizes = map_sizes(store, params.map)
+    bytes_of_network, seconds_of_network = cost_of_looking(sizes.sides_angstrom, params.n_turns, sizes.n_copies)
     return Need(
         stage=_building.name,
         n_items=1,
-        memory_bytes=round(700e6 + 40 * n_voxels + 60 * looked_at),
+        memory_bytes=bytes_of_network + 40 * sizes.n_voxels,
         disk_bytes=10_000_000,
-        cpu_seconds=20 + 5e-6 * params.n_turns * looked_at + 1e-4 * looked_at,
-        told_from=f"a map of {' x '.join(map(str, shape))} voxels",
+        cpu_seconds=3 + seconds_of_network + 2e-5 * math.prod(sizes.sides_angstrom) / sizes.n_copies,
+        told_from=sizes.words,
         remedy="cut the map out around the molecule",
     )
 

@@ -9,10 +9,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from tasks.records.forecast import Need
 from tasks.records.model import ModelValidation
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.model_store import copy_model
+from tasks.stores.products.model_store import copy_model, n_residues_of
 from tasks.stores.products.validation_store import read_validation, write_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
@@ -144,5 +145,18 @@ def _validation_address(_item: str) -> str:
     return f"validations/{_NAME}"
 
 
-_choice = Stage("choose_model", 1, "CPU", _choose, _inputs, _model_address)
-_judgement = Stage("choose_model", 1, "CPU", _judge, _judgement_inputs, _validation_address)
+def _needs(store: SessionStore, _items: Sequence[str], params: ChooseModelParams) -> Need:
+    n_residues = max(n_residues_of(store, name) or 0 for name in params.models)
+    return Need(
+        stage=_choice.name,
+        n_items=1,
+        memory_bytes=5_000_000 + 20_000 * n_residues * len(params.models),
+        disk_bytes=20_000 + 400 * n_residues,
+        cpu_seconds=0.1,
+        told_from=f"{len(params.models)} models of up to {n_residues} residues",
+        remedy="free memory on the workers",
+    )
+
+
+_choice = Stage("choose_model", 1, "CPU", _choose, _inputs, _model_address, _needs)
+_judgement = Stage("choose_model", 1, "CPU", _judge, _judgement_inputs, _validation_address, _needs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal
 
@@ -11,15 +12,17 @@ from pydantic import Field
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.polymers import PROTEIN
-from tasks.building.known_residues import residues_around
+from tasks.building.detector import cost_of_looking
+from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.building.sequences import sequences_of, targets
 from tasks.rebuilding.maps import like_the_map
 from tasks.rebuilding.rebuild import rebuilt
 from tasks.rebuilding.windows import doubtful_residues
+from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, map_mates, masked_grid, read_map
-from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.map_store import density_grid, has_map, map_mates, map_sizes, masked_grid, read_map
+from tasks.stores.products.model_store import n_residues_of, read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
@@ -49,7 +52,7 @@ class RebuildModelParams(StageParams):
 def rebuild_model(session_url: str, params: RebuildModelParams) -> StageReport:
     """``models/rebuilt-<round>`` from a model and its validation; skipped where nothing is to be done.
 
-    Memory: 250 bytes a voxel of the map.
+    Memory: see `_needs`.
     """
     return run_stage(session_url, _rebuilding, [f"rebuilt-{params.round}{_OF}{params.model}{_IN}{params.map}"], params)
 
@@ -124,4 +127,21 @@ def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityG
     return grid, None
 
 
-_rebuilding = Stage("rebuild_model", 2, "GPU", _rebuild, _inputs, _address)
+def _needs(store: SessionStore, _items: Sequence[str], params: RebuildModelParams) -> Need | None:
+    n_residues = n_residues_of(store, params.model)
+    if n_residues is None or not has_map(store, params.map):
+        return None
+    sizes = map_sizes(store, params.map)
+    asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
+    return Need(
+        stage=_rebuilding.name,
+        n_items=1,
+        memory_bytes=150_000_000 + asked[0] + 150 * sizes.n_voxels,
+        disk_bytes=20_000 + 400 * n_residues,
+        cpu_seconds=4 + 0.03 * n_residues + asked[1],
+        told_from=f"{n_residues} residues in {sizes.words}",
+        remedy="cut the map out around the molecule",
+    )
+
+
+_rebuilding = Stage("rebuild_model", 2, "GPU", _rebuild, _inputs, _address, _needs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from tasks.formats.structure import mmcif_of
 from tasks.model_refinement.evidence import Evidence
 from tasks.model_refinement.params import RefineModelParams
 from tasks.model_refinement.rounds import refined_rounds
+from tasks.records.forecast import Need
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, read_map
-from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.map_store import density_grid, density_map, has_map, map_mates, map_sizes, read_map
+from tasks.stores.products.model_store import n_residues_of, read_model, write_model
 from tasks.stores.session_store import SessionStore
-from tasks.workers.stage import SkipItem, Stage, run_stage
+from tasks.workers.connection import require_workers
+from tasks.workers.stage import Stage, run_stage
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +39,33 @@ def refine_model(session_url: str, params: RefineModelParams) -> StageReport:
 
     ``models/refined-<n>`` from what the n-th round of rebuilding made.
 
-    Memory: 40 bytes a voxel of the map, and what servalcat takes (`RefineModelParams.memory_bytes`) beside the worker.
+    Memory: see `_needs`; servalcat may take `RefineModelParams.memory_bytes` at most.
     """
     item = f"{_FIRST}{_AFTER}{params.round}" if params.round else _FIRST
     return run_stage(session_url, _refinement, [item], params)
+
+
+def missing_for_refinement(session_url: str, params: RefineModelParams) -> str | None:
+    """What a refinement would lack: the map's resolution, or a library that it has to have. Asked before building."""
+    try:
+        _known_resolution(SessionStore.open(session_url), params)
+        if params.without_library == "refuse":
+            client = require_workers("CPU")
+            looked = client.submit(find_monomer_library, params.monomer_library, resources={"CPU": 1}, pure=False)
+            logger.info("restraints of %s", looked.result())
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _known_resolution(store: SessionStore, params: RefineModelParams) -> float:
+    resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
+    if resolution is None:
+        raise ValueError(
+            f"the resolution of maps/{params.map} is not known; give it in Å (`--resolution`, or `resolution_angstrom`"
+            " of refine_model), or import the map with its half maps"
+        )
+    return resolution
 
 
 def _address(item: str) -> str:
@@ -54,16 +80,18 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
     return [address for address in named if store.product(address).record() is not None]
 
 
+def _source(params: RefineModelParams) -> str:
+    """Name of the model to start from."""
+    return _rebuilt(params.round).removeprefix("models/") if params.round else params.model
+
+
 def _rebuilt(number: int | str) -> str:
     return f"models/rebuilt{_AFTER}{number}"
 
 
 def _refine(store: SessionStore, item: str, params: RefineModelParams, attempt: Attempt) -> None:
-    source = _rebuilt(params.round).removeprefix("models/") if params.round else params.model
-    about, model = density_map(store, params.map), read_model(store, source)
-    resolution = params.resolution_angstrom or about.resolution_angstrom
-    if resolution is None:
-        raise SkipItem(f"the resolution of maps/{params.map} is not known; give `resolution_angstrom`")
+    source = _source(params)
+    model, resolution = read_model(store, source), _known_resolution(store, params)
     library = _library(params, model)
     mates = map_mates(store, params.map)
     sharpened = density_grid(store, params.map)
@@ -106,4 +134,30 @@ def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstro
     return Evidence((density_grid(store, params.map),), resolution_angstrom, mates)
 
 
-_refinement = Stage("refine_model", 3, "CPU", _refine, _inputs, _address)
+def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams) -> Need | None:
+    """Of real space, and of servalcat, which runs beside the worker: 0.32 and 0.44 GB, 4 and 8 CPU-s a run, for 30 and
+    120 residues in boxes of 54 and 96 voxels a side."""
+    n_residues = n_residues_of(store, _source(params))
+    if n_residues is None or not has_map(store, params.map):
+        return None
+    sizes = map_sizes(store, params.map)
+    by_servalcat = params.without_library == "refuse"
+    voxel = sizes.sides_angstrom[0] / sizes.shape[0]
+    n_around = min(sizes.n_voxels, _ROOM_OF_RESIDUE_ANGSTROM3 * n_residues / voxel**3)
+    return Need(
+        stage=_refinement.name,
+        n_items=1,
+        memory_bytes=round(135e6 + 50 * sizes.n_voxels + 130 * n_around + 1.1e6 * n_residues)
+        + by_servalcat * (300_000_000 + 150 * sizes.n_voxels),
+        disk_bytes=100_000 + 1_500 * n_residues,
+        cpu_seconds=8 + 0.06 * n_residues + by_servalcat * _N_RUNS * (3 + 0.05 * n_residues),
+        told_from=f"{n_residues} residues in {sizes.words}",
+        remedy="cut the map out around the molecule, or refine its chains apart",
+    )
+
+
+_ROOM_OF_RESIDUE_ANGSTROM3 = 6000.0
+"""Of the box about a model; a larger map is cut out around it."""
+_N_RUNS = 7
+"""Of servalcat: weights that are tried, the best with both halves, and a round of repair."""
+_refinement = Stage("refine_model", 3, "CPU", _refine, _inputs, _address, _needs)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.building.known_residues import residues_around
+from tasks.building.detector import cost_of_looking
+from tasks.building.known_residues import N_TURNS, residues_around
+from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, masked_grid, read_map
-from tasks.stores.products.model_store import read_model
+from tasks.stores.products.map_store import (
+    density_grid,
+    density_map,
+    has_map,
+    map_mates,
+    map_sizes,
+    masked_grid,
+    read_map,
+)
+from tasks.stores.products.model_store import n_residues_of, read_model
 from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
 from tasks.validation.judgement import Maps, judge
@@ -34,7 +46,7 @@ class ValidateModelParams(StageParams):
 
 @task(name="validate_model", cache_policy=NO_CACHE)
 def validate_model(session_url: str, params: ValidateModelParams) -> StageReport:
-    """``validations/<model>`` from a model and its map. Memory: 250 bytes a voxel."""
+    """``validations/<model>`` from a model and its map. Memory: see `_needs`."""
     return run_stage(session_url, _validation, [f"{params.model}{_IN}{params.map}"], params)
 
 
@@ -71,4 +83,21 @@ def _validate(store: SessionStore, item: str, params: ValidateModelParams, attem
     write_validation(attempt, found)
 
 
-_validation = Stage("validate_model", 4, "CPU", _validate, _inputs, _address)
+def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelParams) -> Need | None:
+    n_residues = n_residues_of(store, params.model)
+    if n_residues is None or not has_map(store, params.map):
+        return None
+    sizes = map_sizes(store, params.map)
+    asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
+    return Need(
+        stage=_validation.name,
+        n_items=1,
+        memory_bytes=100_000_000 + asked[0] + 250 * sizes.n_voxels,
+        disk_bytes=10_000 + 100 * n_residues,
+        cpu_seconds=2 + 4e-6 * sizes.n_voxels + asked[1],
+        told_from=f"{n_residues} residues in {sizes.words}",
+        remedy="cut the map out around the molecule",
+    )
+
+
+_validation = Stage("validate_model", 4, "CPU", _validate, _inputs, _address, _needs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import as_file, files
@@ -15,6 +17,9 @@ from tasks.formats import FormatError
 from tasks.workers.device import device
 
 WEIGHTS = "residue_detector.safetensors"
+_TILE_STEP_ANGSTROM = 48.0
+_SHARE_OF_UNIT = 4.0
+"""How much larger the box is in which a unit of a symmetric map lies, in units of its share of the map."""
 _REMEDY = "train the network with the flow train_network, or install the project with its weights"
 
 
@@ -64,6 +69,21 @@ def _with_weights(path: str, place: str) -> ResidueDetector:
         raise FormatError(f"{path}: holds no weights of this network ({error}); {_REMEDY}") from error
     network.to(torch.device(place), memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.eval()
+
+
+def cost_of_looking(sides_angstrom: Sequence[float], n_turns: int, n_copies: int = 1) -> tuple[int, float]:
+    """Memory in bytes and CPU-seconds of showing the network a map.
+
+    Parameters
+    ----------
+    sides_angstrom
+        Of the map's box.
+    n_copies
+        That its symmetry makes of each part; a box about one of them is looked at.
+    """
+    share = min(1.0, _SHARE_OF_UNIT / n_copies)
+    n_tiles = max(1.0, share * math.prod(math.ceil(side / _TILE_STEP_ANGSTROM) for side in sides_angstrom))
+    return round(370e6 + 60 * share * math.prod(sides_angstrom)), 0.22 * n_turns * n_tiles
 
 
 def _no_weights(path: str) -> FormatError:

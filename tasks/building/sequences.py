@@ -65,6 +65,13 @@ def told_kind(given: str) -> tuple[Kind, str]:
     return "protein", letters
 
 
+def require_letters(sequences: Sequence[str]) -> None:
+    """Raise ValueError where a sequence is empty, has letters that stand for nothing, or is said to be unknown."""
+    for index, given in enumerate(sequences):
+        kind, letters = told_kind(given)
+        _check_letters(letters, kind, index + 1)
+
+
 def sequences_of(
     polymer: Polymer, sequences: Sequence[str], copies: Sequence[int] | None
 ) -> tuple[list[str], list[int] | None]:
@@ -117,7 +124,7 @@ def targets(sequences: Sequence[str], copies: Sequence[int] | None, n_detected: 
     return wanted
 
 
-def _check(letters: str, kind: Kind, number: int, n_detected: int) -> None:
+def _check_letters(letters: str, kind: Kind, number: int) -> None:
     if not letters:
         raise ValueError(f"sequence {number} is empty; give its one-letter code or leave it out")
     polymer = PROTEIN if kind == "protein" else NUCLEIC_ACID
@@ -130,8 +137,12 @@ def _check(letters: str, kind: Kind, number: int, n_detected: int) -> None:
             f"sequence {number} has letters that stand for no {what}: {where}; expected the one-letter code of a"
             f" {'protein' if kind == 'protein' else 'nucleic acid'} without headers or gaps"
         )
+
+
+def _check(letters: str, kind: Kind, number: int, n_detected: int) -> None:
+    _check_letters(letters, kind, number)
     if len(letters) > LONGEST_PER_CANDIDATE * max(n_detected, 1):
         raise ValueError(
-            f"sequence {number} has {len(letters)} residues, but the map shows {n_detected}, less than a"
-            f" {LONGEST_PER_CANDIDATE}th; give the sequence of what the map holds, or a map that holds the whole chain"
+            f"sequence {number} has {len(letters)} residues, but the map shows {n_detected}, fewer than one in"
+            f" {LONGEST_PER_CANDIDATE}; give the sequence of what the map holds, or a map that holds the whole chain"
         )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.mates import Mates
+from kernels.rotations import symmetry_group
 from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.session_store import SessionStore
@@ -46,3 +50,34 @@ def map_mates(store: SessionStore, name: str) -> Mates:
     """Operations of the symmetry of the map ``maps/<name>``, about the middle of its box."""
     about = density_map(store, name)
     return Mates.about(about.symmetry, density_grid(store, name))
+
+
+def has_map(store: SessionStore, name: str) -> bool:
+    """Whether the map ``maps/<name>`` is there."""
+    record = store.product(f"maps/{name}").record()
+    return record is not None and record.state == "done"
+
+
+@dataclass(frozen=True)
+class MapSizes:
+    """What the needs of a stage that works in a map follow from."""
+
+    shape: tuple[int, ...]
+    sides_angstrom: tuple[float, ...]
+    n_copies: int
+    """That its symmetry makes of each part."""
+
+    @property
+    def n_voxels(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def words(self) -> str:
+        return f"a map of {' x '.join(map(str, self.shape))} voxels"
+
+
+def map_sizes(store: SessionStore, name: str) -> MapSizes:
+    """Of the map ``maps/<name>``, without reading it."""
+    about, shape = density_map(store, name), read_map(store, name).shape("map")
+    sides = tuple(n * about.pixel_size_angstrom for n in shape)
+    return MapSizes(shape, sides, len(symmetry_group(about.symmetry)))

@@ -48,3 +48,9 @@ def mmcif_bytes(store: SessionStore, name: str) -> bytes:
 def read_model(store: SessionStore, name: str) -> AtomicModel:
     """The model ``models/<name>``, in the frame of its map."""
     return parse_mmcif(mmcif_bytes(store, name), f"models/{name}")
+
+
+def n_residues_of(store: SessionStore, name: str) -> int | None:
+    """Of the model ``models/<name>``, without reading it; None where it is not there."""
+    record = store.product(f"models/{name}").record()
+    return None if record is None or record.state != "done" else int(record.figures.get("n_residues") or 0)

@@ -1,0 +1,96 @@
+"""Peak memory, disk and time of the stages that make and judge models, against what was said before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kernels.models.atomic_model import AtomicModel
+from tasks import build_model as building_stage
+from tasks import choose_model as choice_stage
+from tasks import rebuild_model as rebuilding_stage
+from tasks import refine_model as refinement_stage
+from tasks import validate_model as validation_stage
+from tasks.build_model import BuildModelParams
+from tasks.choose_model import ChooseModelParams
+from tasks.formats.map_file import write_map
+from tasks.import_map import _ContentParams, _import
+from tasks.model_refinement.params import RefineModelParams
+from tasks.rebuild_model import RebuildModelParams
+from tasks.records.session import StageParams
+from tasks.stores.commit import Record
+from tasks.stores.products.model_store import write_model
+from tasks.stores.session_store import SessionStore
+from tasks.validate_model import ValidateModelParams
+from tasks.workers.stage import Stage, _make_product, _StoreOfGroup
+from tests.truth.cage_model import cage_subunit, trace_of
+from tests.truth.model_maps import simulated_maps
+from tests.truth.peak_memory import assert_foreseen, peak_memory_bytes
+from tests.truth.wrong_models import with_flipped_peptide
+
+STAGES: dict[str, tuple[Stage, str, StageParams]] = {
+    "build": (
+        building_stage._building,
+        "models/built in imported",
+        BuildModelParams(map="imported", n_turns=1),
+    ),
+    "refine": (
+        refinement_stage._refinement,
+        "models/refined",
+        RefineModelParams(map="imported", monomer_library="/nowhere", without_library="real space"),
+    ),
+    "validate": (
+        validation_stage._validation,
+        "wrong in imported",
+        ValidateModelParams(model="wrong", is_network_asked=True),
+    ),
+    "rebuild": (
+        rebuilding_stage._rebuilding,
+        "rebuilt-1 of wrong in imported",
+        RebuildModelParams(model="wrong", map="imported"),
+    ),
+    "choose": (
+        choice_stage._choice,
+        "chosen of wrong in imported",
+        ChooseModelParams(models=("wrong",), map="imported"),
+    ),
+}
+
+
+def make(url: str, name: str) -> None:
+    stage, item, params = STAGES[name]
+    made = _make_product(item, _StoreOfGroup(url), stage, params)
+    assert isinstance(made, Record) and made.state == "done", made
+
+
+def put(store: SessionStore, name: str, model: AtomicModel) -> None:
+    with store.product(f"models/{name}").write("refine_model", 1, StageParams(), {}) as attempt:
+        write_model(attempt, model, name)
+
+
+def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom: float) -> None:
+    """Half maps and their map, and a model with errors in it."""
+    maps = simulated_maps(cage_subunit(n_residues), 3.0, voxel_size_angstrom, padding_angstrom=8)
+    paths = {}
+    for name, grid in {"map": maps.sharpened, "half_1": maps.half_1, "half_2": maps.half_2}.items():
+        paths[name] = str(folder / f"{name}.mrc")
+        write_map(folder / f"{name}.mrc", grid)
+    params = _ContentParams(digests=("", "", ""), **paths, resolution_angstrom=3.0)
+    _make_product("maps/imported", _StoreOfGroup(store.url), _import, params)
+    put(store, "built", trace_of(maps.model, 0.4))
+    put(store, "wrong", with_flipped_peptide(with_flipped_peptide(maps.model, 12), 22))
+
+
+def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
+    fill(store, tmp_path, 60, 0.9)
+    for name, (stage, item, params) in STAGES.items():
+        assert stage.needs is not None
+        foreseen = stage.needs(store, [item], params)
+        found = peak_memory_bytes(f"{__name__}:make", store.url, name)
+        record = store.product(stage.address_of(item)).record()
+        print(name, record.cpu_seconds, "CPU-s foreseen", foreseen.cpu_seconds, record.n_bytes, foreseen.disk_bytes)
+        if name == "choose":  # some MB
+            assert found < foreseen.memory_bytes < 50_000_000
+            continue
+        assert_foreseen(foreseen, found)
+        assert record.n_bytes <= foreseen.disk_bytes
+        assert 0.4 * record.cpu_seconds < foreseen.cpu_seconds < max(4 * record.cpu_seconds, 2.0)
