@@ -14,7 +14,7 @@ from tasks.import_map import ImportMapParams, import_map
 from tasks.model_refinement.params import RefineModelParams
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
 from tasks.records.session import StageParams, StageReport
-from tasks.refine_model import refine_model
+from tasks.refine_model import missing_for_refinement, refine_model
 from tasks.stores.session_store import SessionStore
 from tasks.validate_model import ValidateModelParams, validate_model
 
@@ -50,13 +50,18 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     Raises
     ------
     StageFailedError
-        With the reason, where there is no map, no chain in it, or no refined model.
+        With the reason, where there is no map, no chain in it, or no refined model; before anything is built where the
+        refinement would lack its monomer library or the resolution of the map.
     """
     SessionStore.create(session_url)
     with sole_use(session_url, MODELS):
         reports = []
         if recipe.import_map is not None:
             reports.append(_needed(import_map(session_url, recipe.import_map)))
+        given = {"map": "sharpened" if recipe.import_map is None else "imported"}
+        missing = missing_for_refinement(session_url, recipe.refine_model.model_copy(update=given))
+        if missing is not None:
+            raise StageFailedError(f"refine_model: {missing}")
         on_map = {"map": _map_of_right_hand(session_url, recipe, reports)}
         reports.append(_needed(build_model(session_url, recipe.build_model.model_copy(update=on_map))))
         reports.append(_needed(refine_model(session_url, recipe.refine_model.model_copy(update=on_map))))

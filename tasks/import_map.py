@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,8 +12,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from kernels import fourier
 from kernels.maps.alignment import inverted
+from kernels.maps.fsc import corrected_fsc
 from kernels.maps.grid import DensityGrid
+from kernels.masks import soft_mask_from_map
+from kernels.models.map_fit import resolution_at
 from tasks.formats import FormatError
 from tasks.formats.map_file import read_map
 from tasks.records.density_map import DensityMap
@@ -25,6 +30,9 @@ from tasks.workers.stage import Stage, run_stage
 
 _PRODUCT = "maps/imported"
 _SAME_ANGSTROM = 0.01
+_COARSE_ANGSTROM, _STRONG_SHARE, _LEAST_DENSITY = 15.0, 0.998, 0.2
+"""What a map shows lies above this share of its strong places at 15 Å."""
+_AROUND_ANGSTROM, _EDGE_ANGSTROM = 5.0, 8.0
 
 
 class ImportMapParams(StageParams):
@@ -38,7 +46,7 @@ class ImportMapParams(StageParams):
     voxel_size_angstrom: float | None = Field(default=None, gt=0)
     """Replaces that of the headers."""
     resolution_angstrom: float | None = Field(default=None, gt=0)
-    """As it was told with the map."""
+    """As it was told with the map; without it, where half maps that are given cease to agree."""
     is_flipped: bool = False
     """Take the mirror image, through element n // 2 of each axis: for a map of the wrong hand."""
     symmetry: PointGroup = "C1"
@@ -58,11 +66,16 @@ def import_map(session_url: str, params: ImportMapParams) -> StageReport:
     Raises
     ------
     FormatError
-        Where a file is not there, or only one half is given.
+        Where a file is not there, only one half is given, or both are the same.
     """
     if (params.half_1 is None) != (params.half_2 is None):
         raise FormatError(f"found half map {params.half_1 or params.half_2} alone, expected both halves or none")
     digests = tuple(_digest(path) for path in (params.map, params.half_1, params.half_2) if path is not None)
+    if params.half_1 is not None and digests[1] == digests[2]:
+        raise FormatError(
+            f"{params.half_1} and {params.half_2} hold the same, expected half maps of different particles; give both"
+            " halves, or none"
+        )
     return run_stage(session_url, _import, [_PRODUCT], _ContentParams(digests=digests, **params.model_dump()))
 
 
@@ -92,7 +105,7 @@ def _take_over(_store: SessionStore, _item: str, params: ImportMapParams, attemp
         kind="imported",
         pixel_size_angstrom=grid.voxel_size_angstrom,
         symmetry=params.symmetry,
-        resolution_angstrom=params.resolution_angstrom,
+        resolution_angstrom=params.resolution_angstrom or _resolution(arrays),
         origin_angstrom=tuple(grid.origin_angstrom.tolist()),
     )
     describe(attempt, record)
@@ -100,6 +113,18 @@ def _take_over(_store: SessionStore, _item: str, params: ImportMapParams, attemp
         voxel_size_angstrom=round(grid.voxel_size_angstrom, 4),
         shape_px=" x ".join(str(n) for n in grid.voxels.shape),
     )
+
+
+def _resolution(maps: dict[str, DensityGrid]) -> float | None:
+    """At which the half maps cease to agree inside of what they show; None without them."""
+    if "half_1" not in maps:
+        return None
+    first, second, size = maps["half_1"].voxels, maps["half_2"].voxels, maps["map"].voxel_size_angstrom
+    mean = fourier.low_passed((first + second) / 2, size, _COARSE_ANGSTROM)
+    strong = float(mean.flatten().kthvalue(math.ceil(_STRONG_SHARE * mean.numel())).values)
+    mask = soft_mask_from_map(mean, _LEAST_DENSITY * strong, _AROUND_ANGSTROM / size, _EDGE_ANGSTROM / size)
+    curve = corrected_fsc(first, second, mask, torch.Generator().manual_seed(0)).corrected
+    return round(resolution_at(curve, maps["map"], 0.143), 2)
 
 
 def _check_same_frame(params: ImportMapParams, name: str, half: DensityGrid, grid: DensityGrid) -> None:
@@ -125,4 +150,4 @@ def _address(item: str) -> str:
     return item
 
 
-_import = Stage("import_map", 1, "CPU", _take_over, _no_inputs, _address)
+_import = Stage("import_map", 2, "CPU", _take_over, _no_inputs, _address)

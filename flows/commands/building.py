@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from flows.model import ModelRecipe, StageFailedError
 from flows.model import model as model_flow
 from flows.services import ServiceError
 from tasks.build_model import BuildModelParams
+from tasks.building.sequences import require_letters
 from tasks.export_session import ExportError, ExportSessionParams, export_session
 from tasks.formats.fasta import read_fasta
 from tasks.formats.ramachandran_tables import MissingTablesError
@@ -24,16 +25,18 @@ from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 
+_FILE: dict[str, Any] = {"exists": True, "dir_okay": False}
+
 
 def model(
     session: Annotated[
         str, typer.Option(help="Store for the model: that of a processed session, or a new one for a map from files.")
     ],
     map: Annotated[
-        Path | None, typer.Option(help="Sharpened map, MRC or CCP4; without it the session's own map.")
+        Path | None, typer.Option(help="Sharpened map, MRC or CCP4; without it the session's own map.", **_FILE)
     ] = None,
-    half1: Annotated[Path | None, typer.Option(help="Unfiltered half map.")] = None,
-    half2: Annotated[Path | None, typer.Option(help="The other half map.")] = None,
+    half1: Annotated[Path | None, typer.Option(help="Unfiltered half map.", **_FILE)] = None,
+    half2: Annotated[Path | None, typer.Option(help="The other half map.", **_FILE)] = None,
     sequence: Annotated[
         list[Path] | None, typer.Option(help="FASTA file of proteins, RNA and DNA; may be repeated.")
     ] = None,
@@ -57,7 +60,7 @@ def model(
 ) -> None:
     """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
     with readable_errors(ServiceError, StageFailedError, ExportError, MissingTablesError):
-        letters = [found.told for path in sequence or [] for found in read_fasta(path)]
+        letters = [told for path in sequence or [] for told in _letters(path)]
         structures = [found.letters for path in structure or [] for found in read_fasta(path)]
         files = None
         if map is not None:
@@ -91,3 +94,14 @@ def model(
         if output is not None:
             written = export_session.fn(session, str(output), ExportSessionParams(is_overwriting=True))
             console.print(f"{len(written)} files written to {output}", soft_wrap=True)
+
+
+def _letters(path: Path) -> list[str]:
+    """Sequences of a file, after a look at their letters."""
+    found = read_fasta(path)
+    for record in found:
+        try:
+            require_letters([record.told])
+        except ValueError as error:
+            raise ValueError(f"{path}, {record.name!r}: {error}") from error
+    return [record.told for record in found]

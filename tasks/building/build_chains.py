@@ -76,7 +76,8 @@ def build_chains(
     if len(detections) == 0:
         raise NoChainError(
             "no residues were detected in the map, so no chain can be built; look at its hand, voxel size and"
-            " resolution (4 Å or better), or lower the least confidence of detection"
+            " resolution (4 Å or better), and at its sign (protein is positive), or lower the least confidence of"
+            " detection"
         )
     wanted = targets(sequences, copies, len(detections))
     traced = trace_in_time(detections, density_at)

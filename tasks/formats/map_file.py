@@ -125,13 +125,13 @@ def _voxel_sizes(path: Path, header: np.void, given_angstrom: float | None) -> l
     if not all(np.isfinite(c) and c > 0 and m > 0 for c, m in zip(cell, sampling)):
         raise FormatError(
             f"{path}: tells no voxel size: its cell is {cell[::-1]} Å on {sampling[::-1]} intervals; give the voxel"
-            " size in Å"
+            " size in Å (`--voxel-size`, or `voxel_size_angstrom` of import_map)"
         )
     sizes = [c / m for c, m in zip(cell, sampling)]
     if max(sizes) / min(sizes) > _TALLEST:
         raise FormatError(
             f"{path}: its voxels measure {sizes[2]:.4g} x {sizes[1]:.4g} x {sizes[0]:.4g} Å (x, y, z), expected cubes;"
-            " give the voxel size in Å if the header is wrong"
+            " give the voxel size in Å (`--voxel-size`) if the header is wrong"
         )
     return sizes
 

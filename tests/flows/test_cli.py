@@ -104,3 +104,21 @@ def test_a_model_is_judged_and_its_table_written(tmp_path):
     refused = runner.invoke(app, [*arguments, "--half1", "one.mrc"], env={"COLUMNS": "200"})
     assert refused.exit_code == 1
     assert "expected both halves or none" in refused.output
+
+
+def test_what_cannot_become_a_model_is_refused_before_services_start(tmp_path):
+    write_map(tmp_path / "map.mrc", simulate_map(ideal_protein("SAFSLK"), 3.0, torch.Generator().manual_seed(3)))
+    (tmp_path / "bad.fasta").write_text(">mol A\nSAFS1KWT\n")
+    session = ["model", "--session", str(tmp_path / "session.zarr")]
+    given = [*session, "--map", str(tmp_path / "map.mrc")]
+    for arguments, code, words in (
+        (session, 2, "give --map, or the store of a session that has a map"),
+        ([*session, "--map", str(tmp_path / "absent.mrc")], 2, "does not exist"),
+        ([*given, "--sequence", str(tmp_path / "bad.fasta")], 1, "bad.fasta, 'mol A': sequence 1 has letters"),
+        ([*given, "--symmetry", "Q7"], 1, "Q7"),
+        ([*given, "--voxel-size", "0"], 1, "greater than 0"),
+    ):
+        found = runner.invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+        assert found.exit_code == code, found.output
+        assert words in found.output, found.output
+        assert not (tmp_path / "session.zarr").exists()

@@ -10,6 +10,8 @@ from tasks.formats import FormatError
 from tasks.formats.map_file import read_map, write_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.stores.products.map_store import density_grid, density_map
+from tests.truth.cage_model import cage_subunit
+from tests.truth.model_maps import simulated_maps
 
 ORIGIN = torch.tensor([-12.5, 3.0, 40.0], dtype=torch.float64)
 
@@ -60,4 +62,18 @@ def test_one_half_alone_and_a_missing_file_are_refused(store, workers, files):
         import_map.fn(store.url, ImportMapParams(map=files["map"], half_1=files["half_1"]))
     with pytest.raises(FormatError, match="no such file"):
         import_map.fn(store.url, ImportMapParams(map=files["map"] + "x"))
+    with pytest.raises(FormatError, match="hold the same"):
+        import_map.fn(store.url, ImportMapParams(map=files["map"], half_1=files["half_1"], half_2=files["half_1"]))
     assert store.product("maps/imported").record() is None
+
+
+def test_half_maps_tell_the_resolution_that_nobody_told(store, workers, tmp_path):
+    maps = simulated_maps(cage_subunit(30), 4.0, padding_angstrom=8)
+    halves = {"half_1": maps.half_1, "half_2": maps.half_2}
+    for name, grid in {"map": maps.sharpened, **halves}.items():
+        write_map(tmp_path / f"{name}.mrc", grid)
+    import_map.fn(store.url, ImportMapParams(**{n: str(tmp_path / f"{n}.mrc") for n in ("map", *halves)}))
+    found = density_map(store, "imported").resolution_angstrom
+    assert 2.8 < found < 4.0  # inside of its mask a map shows more than its whole box, which was made to 4 Å
+    import_map.fn(store.url, ImportMapParams(map=str(tmp_path / "map.mrc")))
+    assert density_map(store, "imported").resolution_angstrom is None
