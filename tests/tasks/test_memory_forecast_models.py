@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kernels.models.atomic_model import AtomicModel
 from tasks import build_model as building_stage
 from tasks import choose_model as choice_stage
@@ -80,6 +82,7 @@ def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom
     put(store, "wrong", with_flipped_peptide(with_flipped_peptide(maps.model, 12), 22))
 
 
+@pytest.mark.timeout(900)  # five processes that compute for some 10 CPU-s each
 def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
     fill(store, tmp_path, 60, 0.9)
     for name, (stage, item, params) in STAGES.items():
