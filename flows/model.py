@@ -11,7 +11,10 @@ from tasks.check_hand import CheckHandParams, check_hand, is_wrong_hand
 from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.flip_map import FLIPPED, FlipMapParams, flip_map
 from tasks.import_map import ImportMapParams, import_map
+from tasks.ligands.params import PlaceLigandsParams
+from tasks.ligands.requested import require_readable
 from tasks.model_refinement.params import RefineModelParams
+from tasks.place_ligands import place_ligands
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
 from tasks.records.session import StageParams, StageReport
 from tasks.refine_model import missing_for_refinement, refine_model
@@ -34,6 +37,7 @@ class ModelRecipe(StageParams):
     rebuild_model: RebuildModelParams = Field(default_factory=RebuildModelParams)
     n_rounds: int = Field(default=2, ge=0, le=10)
     """Most rounds in which what is not trusted is built anew, refined and judged again."""
+    place_ligands: PlaceLigandsParams = Field(default_factory=PlaceLigandsParams)
 
 
 @flow(name="model", flow_run_name="model {session_url}")
@@ -41,7 +45,8 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     """From a map in the store, or from files, to a refined model and a judgement of each of its residues.
 
     What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over; every round
-    is kept, and ``models/chosen`` is the best of them.
+    is kept, and ``models/chosen`` is the best of them. With ligands, ions and waters, where the map supports them, it
+    becomes ``models/placed``, which is judged once more.
 
     Returns
     -------
@@ -52,7 +57,10 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     StageFailedError
         With the reason, where there is no map, no chain in it, or no refined model; before anything is built where the
         refinement would lack its monomer library or the resolution of the map.
+    FormatError
+        For a ligand that cannot be read, before anything else.
     """
+    require_readable(recipe.place_ligands)
     SessionStore.create(session_url)
     with sole_use(session_url, MODELS):
         reports = []
@@ -76,6 +84,10 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
                 models.append(f"refined-{number}")
             choice = ChooseModelParams(models=tuple(models), map=on_map["map"])
             reports.append(_needed(choose_model(session_url, choice)))
+            reports.append(place_ligands(session_url, recipe.place_ligands.model_copy(update=on_map)))
+            if _is_made(reports[-1]):
+                judged = {**on_map, "model": "placed"}
+                reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=judged)))
     return reports
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.console import console, readable_errors
-from flows.commands.models import show_rounds, show_validation
+from flows.commands.models import show_placement, show_rounds, show_validation
 from flows.commands.processing import show_reports
 from flows.commands.services import running_services
 from flows.model import ModelRecipe, StageFailedError
@@ -20,8 +20,10 @@ from tasks.export_session import ExportError, ExportSessionParams, export_sessio
 from tasks.formats.fasta import read_fasta
 from tasks.formats.ramachandran_tables import MissingTablesError
 from tasks.import_map import ImportMapParams
+from tasks.ligands.params import PlaceLigandsParams
 from tasks.model_refinement.params import RefineModelParams
 from tasks.report_session import ReportSessionParams, report_session
+from tasks.stores.products.model_store import read_placement
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 
@@ -56,6 +58,12 @@ def model(
     rounds: Annotated[
         int, typer.Option(min=0, max=10, help="Most rounds in which doubtful regions are built anew.")
     ] = 2,
+    ligand: Annotated[
+        list[str] | None,
+        typer.Option(help="In the sample: monomer code, restraint CIF, SDF or MOL file, or SMILES; may be repeated."),
+    ] = None,
+    ions: Annotated[str | None, typer.Option(help="That may be placed, as MG,ZN; else peaks are listed.")] = None,
+    waters: Annotated[bool, typer.Option(help="Place waters where the map is good enough.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for the model, mmCIF, and the maps.")] = None,
 ) -> None:
     """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
@@ -83,6 +91,13 @@ def model(
             build_model=BuildModelParams(sequences=tuple(letters), structures=tuple(structures)),
             refine_model=RefineModelParams(resolution_angstrom=resolution, monomer_library=library),
             n_rounds=rounds,
+            place_ligands=PlaceLigandsParams(
+                resolution_angstrom=resolution,
+                monomer_library=library,
+                ligands=tuple(_wherever(one) for one in ligand or []),
+                ions=tuple(ions.split(",")) if ions else (),
+                has_waters=waters,
+            ),
         )
         with running_services():
             show_reports(model_flow(session, recipe))
@@ -90,7 +105,10 @@ def model(
         store = SessionStore.open(session)
         if store.product("validations/chosen").record() is not None:
             show_rounds(store.product("models/chosen").done_record("the chosen model"))
-            show_validation(read_validation(store, "chosen"))
+            name = "placed" if _is_done(store, "validations/placed") else "chosen"
+            show_validation(read_validation(store, name))
+        if _is_done(store, "models/placed"):
+            show_placement(read_placement(store, "placed"))
         if output is not None:
             written = export_session.fn(session, str(output), ExportSessionParams(is_overwriting=True))
             console.print(f"{len(written)} files written to {output}", soft_wrap=True)
@@ -105,3 +123,14 @@ def _letters(path: Path) -> list[str]:
         except ValueError as error:
             raise ValueError(f"{path}, {record.name!r}: {error}") from error
     return [record.told for record in found]
+
+
+def _wherever(ligand: str) -> str:
+    """A ligand's file by its whole path, so that a worker finds it; anything else as it is."""
+    path = Path(ligand).expanduser()
+    return str(path.absolute()) if path.is_file() else ligand
+
+
+def _is_done(store: SessionStore, address: str) -> bool:
+    record = store.product(address).record()
+    return record is not None and record.state == "done"

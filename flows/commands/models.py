@@ -11,7 +11,9 @@ from rich.table import Table
 
 from flows.commands.console import console, readable_errors
 from tasks.formats.ramachandran_tables import MissingTablesError
+from tasks.ligands.tables import PLACED_COLUMNS, UNEXPLAINED_COLUMNS, placed_words, unexplained_words
 from tasks.records.model import ModelValidation
+from tasks.records.placement import Placement
 from tasks.stores.commit import Record
 from tasks.validation.files import ValidationFiles, validate_files
 from tasks.validation.tables import region_rows, summary_rows
@@ -71,6 +73,24 @@ def show_rounds(chosen: Record) -> None:
             made["rebuilt"],
         )  # fmt: skip
     console.print(table)
+
+
+def show_placement(found: Placement) -> None:
+    """Ligands and ions that were placed, what was not, and density that nothing explains; waters as a number."""
+    rows = [row for row in found.placed if row.kind != "water"]
+    if rows:
+        table = Table(*PLACED_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for row in rows:
+            table.add_row(*placed_words(row))
+        console.print(table)
+    for refused in found.refused:
+        console.print(f"[bold]{refused.name}[/bold] ({refused.told}) is not placed: {refused.reason}", soft_wrap=True)
+    console.print(found.water_words)
+    if found.unexplained:
+        left = Table(*UNEXPLAINED_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="unexplained density")
+        for one in found.unexplained:
+            left.add_row(*unexplained_words(one))
+        console.print(left)
 
 
 def _percent(value: float | None) -> str:

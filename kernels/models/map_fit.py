@@ -120,13 +120,13 @@ def _correlation(a: Tensor, b: Tensor) -> float:
 
 def near_atoms(grid: DensityGrid, model: AtomicModel, radius_angstrom: float) -> Tensor:
     """(z, y, x) whether a voxel is within a radius of any atom."""
-    voxel, _, _ = _voxels_near(grid, model.coordinates_angstrom, radius_angstrom)
+    voxel, _, _ = voxels_near(grid, model.coordinates_angstrom, radius_angstrom)
     inside = torch.zeros(grid.voxels.numel(), dtype=torch.bool)
     inside[voxel] = True
     return inside.reshape(grid.voxels.shape)
 
 
-def _voxels_near(grid: DensityGrid, places: Tensor, radius_angstrom: float) -> tuple[Tensor, Tensor, Tensor]:
+def voxels_near(grid: DensityGrid, places: Tensor, radius_angstrom: float) -> tuple[Tensor, Tensor, Tensor]:
     """(pair,) flat index of a voxel, index of the place that is near, and their distance in Å."""
     position = grid.to_voxels(places.double())
     reach = radius_angstrom / grid.voxel_size_angstrom
@@ -158,7 +158,7 @@ def residue_correlations(
     The radius is 0.7 of the resolution, between 1.5 and 3 Å.
     """
     radius = min(max(_SHARE_OF_RESOLUTION * resolution_angstrom, _LEAST_RADIUS_ANGSTROM), _LARGEST_RADIUS_ANGSTROM)
-    voxel, atom, _ = _voxels_near(grid, model.coordinates_angstrom, radius)
+    voxel, atom, _ = voxels_near(grid, model.coordinates_angstrom, radius)
     n_voxels = grid.voxels.numel()
     pair = torch.unique(model.residue[atom] * n_voxels + voxel)  # a voxel counts once for each residue
     residue, voxel = pair // n_voxels, pair % n_voxels

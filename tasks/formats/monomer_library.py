@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import gemmi
+import torch
 
 from kernels.models.atomic_model import AtomicModel
 
@@ -70,8 +71,12 @@ def _lacking(folder: Path) -> str:
     return f"it has no {' and no '.join(missing)}" if missing else ""
 
 
-def require_monomers(library: Path, model: AtomicModel) -> None:
-    """Raise MonomerLibraryError where a residue of the model, or one of its atoms, is not in the library."""
+def require_monomers(library: Path, model: AtomicModel, others: Iterable[str] = ()) -> None:
+    """Raise MonomerLibraryError where a residue of the model, or one of its atoms, is not in the library.
+
+    Residues of the names ``others`` have restraints of their own.
+    """
+    model = model.take_residues(torch.tensor([about.name not in set(others) for about in model.residues]))
     missing: dict[str, str] = {}
     atoms: dict[str, set[str]] = {}
     for about in model.residues:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def refined(
     is_cross_validated: bool = False,
     torsion_sigma_deg: float | None = None,
     effort: Effort = Effort(),
+    dictionaries: Sequence[str] = (),
 ) -> Refined:
     """Heavy atoms of a model, their places and B-factors, refined against half maps or one map.
 
@@ -90,6 +92,8 @@ def refined(
     torsion_sigma_deg
         Hold phi and psi near where they are, as far as they are usual; free when None. Restraints of bonds, angles
         and contacts alone let the backbone of a coarse map drift out of the Ramachandran plot.
+    dictionaries
+        CIF files, as text, of monomers that the library does not have.
 
     Raises
     ------
@@ -112,6 +116,10 @@ def refined(
         write_structure(folder / "model.cif", model.at(model.coordinates_angstrom - origin), mates=mates)
         options = ["--halfmaps" if evidence.is_halved else "--map", *(str(path) for path in paths)]
         options += ["--model", "model.cif", "--monlib", str(library), "-o", _PREFIX]
+        for number, text in enumerate(dictionaries):
+            (folder / f"monomer_{number}.cif").write_text(text)
+        if dictionaries:
+            options += ["--ligand", *(f"monomer_{number}.cif" for number in range(len(dictionaries)))]
         options += ["-d", f"{evidence.resolution_angstrom:.3f}", "--ncycle", str(effort.n_cycles)]
         if weight is not None:
             options += ["--weight", f"{weight:.5g}", "--no_weight_adjust"]

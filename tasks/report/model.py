@@ -18,10 +18,11 @@ from tasks.report.maps import MAP_NAMES
 from tasks.report.model_columns import Region, columns_of, is_followed, regions_of, residue_places
 from tasks.report.model_history import history, rounds_of, told_figures, validation_summary
 from tasks.report.model_map import around_model, map_cut, near_only, sigma_of
+from tasks.report.model_placement import placement_tables
 from tasks.report.words import plural, time_words
 from tasks.stores.commit import Record
 from tasks.stores.products.map_store import density_grid
-from tasks.stores.products.model_store import mmcif_bytes, read_model
+from tasks.stores.products.model_store import mmcif_bytes, read_model, read_placement
 from tasks.stores.products.validation_store import read_validation
 
 _SHOWN_REGIONS = 60
@@ -51,6 +52,7 @@ def model_section(contents: Contents) -> str:
         view_html(view, _still(contents, model, columns, part, name)),
         residue_profile(model.residues, columns),
         _regions(model, regions_of(model, validation, columns)),
+        placement_tables(read_placement(contents.store, name)) if record.stage == "place_ligands" else "",
         rounds_of(name, record),
         history(models),
     )

@@ -9,8 +9,10 @@ import pytest
 from flows.model import ModelRecipe, StageFailedError, model
 from kernels.maps.alignment import inverted
 from tasks.build_model import BuildModelParams
+from tasks.formats import FormatError
 from tasks.formats.map_file import write_map
 from tasks.import_map import ImportMapParams
+from tasks.ligands.params import PlaceLigandsParams
 from tasks.model_refinement.params import RefineModelParams
 from tasks.stores.session_store import SessionStore
 from tests.truth.cage_model import cage_subunit
@@ -85,3 +87,10 @@ def test_a_model_is_not_built_into_a_mirror_image_that_another_program_made(conn
     recipe = ModelRecipe(import_map=files, refine_model=RefineModelParams(without_library="real space"))
     with pytest.raises(StageFailedError, match=r"map.mrc: the map is of the wrong hand .* `--flip`"):
         model(str(tmp_path / "session.zarr"), recipe)
+
+
+def test_a_ligand_that_cannot_be_read_stops_before_anything_is_made(tmp_path):
+    recipe = ModelRecipe(place_ligands=PlaceLigandsParams(ligands=("c1ccccc",)))
+    with pytest.raises(FormatError, match=r"'c1ccccc': is no SMILES .* give a restraint CIF, SDF or MOL file"):
+        model.fn(str(tmp_path / "session.zarr"), recipe)
+    assert not (tmp_path / "session.zarr").exists()

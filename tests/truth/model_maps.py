@@ -41,12 +41,21 @@ def simulated_maps(
     b_spread_angstrom2: float = 25.0,
     seed: int = 0,
     centre_angstrom: Tensor | None = None,
+    own_b_factors: bool = False,
+    n_hydrogens: Tensor | None = None,
 ) -> SimulatedMaps:
     """Half maps in a cubic box whose FSC falls through 0.143 at the resolution.
 
     B-factors rise from the middle of the model to its surface, and each residue has its own share. Noise is white,
     of a strength that follows from the signal's power on the shell of the resolution. Voxel ``n // 2`` lies in
     the middle of the model, or at ``centre_angstrom`` (3,).
+
+    Parameters
+    ----------
+    own_b_factors
+        Those of the model instead, which may be any.
+    n_hydrogens
+        (atom,) that each atom carries; without them, those of amino acids.
     """
     generator = torch.Generator().manual_seed(seed)
     place = model.coordinates_angstrom
@@ -60,8 +69,10 @@ def simulated_maps(
     share = torch.randn(model.n_residues, generator=generator)[model.residue]
     b_factor = b_factor_angstrom2 + b_spread_angstrom2 * (radius / radius.std() - radius.mean() / radius.std())
     b_factor = (b_factor + 0.3 * b_spread_angstrom2 * share).clamp(min=15)
+    if own_b_factors:
+        b_factor = model.b_factor_angstrom2.double()
     level = (b_factor / _B_STEP_ANGSTROM2).round().long()
-    hydrogens = _n_hydrogens(model)
+    hydrogens = hydrogens_of(model) if n_hydrogens is None else n_hydrogens
     density = torch.zeros(n, n, n)
     for step in level.unique().tolist():
         chosen = torch.nonzero(level == step).squeeze(1)
@@ -82,7 +93,8 @@ def simulated_maps(
     noise = math.sqrt(float(power[shell - 1 : shell + 2].mean()) * (1 / 0.143 - 1) / n**3)
     halves = [density + noise * torch.randn(density.shape, generator=generator) for _ in range(2)]
     curve = fsc(*halves)
-    final = sharpened((halves[0] + halves[1]) / 2, voxel_size_angstrom, -b_factor_angstrom2, curve, resolution_angstrom)
+    mean_b = float(b_factor.mean()) if own_b_factors else b_factor_angstrom2
+    final = sharpened((halves[0] + halves[1]) / 2, voxel_size_angstrom, -mean_b, curve, resolution_angstrom)
     grid = DensityGrid(halves[0], voxel_size_angstrom, origin)
     known = AtomicModel(
         model.residues, model.residue, model.names, model.elements, place, b_factor.float(), torch.ones(len(model))
@@ -97,7 +109,7 @@ def protein_of(model: AtomicModel) -> AtomicModel:
     )
 
 
-def _n_hydrogens(model: AtomicModel) -> Tensor:
+def hydrogens_of(model: AtomicModel) -> Tensor:
     """(atom,) hydrogens on each heavy atom of an amino acid, those of the chain's inside; 0 where the atom is none."""
     found = []
     for name, residue in zip(model.names, model.residue.tolist()):

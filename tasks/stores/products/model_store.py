@@ -7,6 +7,7 @@ import numpy as np
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.mates import Mates
 from tasks.formats.structure import mmcif_of, parse_mmcif
+from tasks.records.placement import Placement
 from tasks.stores.commit import Attempt
 from tasks.stores.session_store import SessionStore
 
@@ -54,3 +55,21 @@ def n_residues_of(store: SessionStore, name: str) -> int | None:
     """Of the model ``models/<name>``, without reading it; None where it is not there."""
     record = store.product(f"models/{name}").record()
     return None if record is None or record.state != "done" else int(record.figures.get("n_residues") or 0)
+
+
+def write_placement(attempt: Attempt, found: Placement) -> None:
+    """Write what was placed beside the chains of a model into its product."""
+    attempt.write("placement", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+
+
+def read_placement(store: SessionStore, name: str) -> Placement:
+    """What was placed in the model ``models/<name>``.
+
+    Raises
+    ------
+    StoreError
+        Where there is none, with the reason.
+    """
+    product = store.product(f"models/{name}")
+    product.done_record(f"model {name!r}", "run place_ligands")
+    return Placement.model_validate_json(product.read()["placement"].tobytes())

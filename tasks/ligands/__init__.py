@@ -1,0 +1,1 @@
+"""Waters, ions and ligands in what a model leaves of a map: for `place_ligands`."""
