@@ -73,6 +73,10 @@ def _place(store: SessionStore, item: str, params: PlaceLigandsParams, attempt: 
         attempt.figures["is_refined"] = True
     write_model(attempt, done.model, _NAME, mates)
     write_placement(attempt, done.placement)
+    source = store.product(f"models/{params.model}").done_record(f"model {params.model!r}")
+    if "rounds" in source.details:  # the history of a model goes on with it
+        attempt.details["rounds"] = source.details["rounds"]
+        attempt.figures.update({k: source.figures[k] for k in ("best_round", "n_rounds") if k in source.figures})
     kinds = [row.kind for row in done.placement.placed]
     attempt.figures.update(
         n_ligands=kinds.count("ligand"),

@@ -25,6 +25,8 @@ def test_a_refined_model_carries_its_ligand_and_water_and_a_record_of_them(store
     import_map.fn(store.url, ImportMapParams(**paths, resolution_angstrom=RESOLUTION))
     with store.product("models/chosen").write("choose_model", 1, PlaceLigandsParams(), {}) as attempt:
         write_model(attempt, truth.protein, "chosen")
+        attempt.details["rounds"] = [{"name": "refined"}]
+        attempt.figures.update(best_round="refined")
     library = unpacked_monomers(real_data, tmp_path / "monomers")
     params = PlaceLigandsParams(map="imported", ligands=(PHENYLALANINOL,), monomer_library=str(library), n_cycles=3)
     report = place_ligands.fn(store.url, params)
@@ -39,6 +41,7 @@ def test_a_refined_model_carries_its_ligand_and_water_and_a_record_of_them(store
     assert float(moved.square().sum(-1).mean().sqrt()) < 1.0
     told = read_placement(store, "placed")
     assert [row.name for row in told.placed] == ["LIG", "HOH"]
+    assert store.product("models/placed").record().details["rounds"] == [{"name": "refined"}]
     assert place_ligands.fn(store.url, params).kept
 
 
