@@ -83,6 +83,11 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
     doubtful = doubtful_residues(model, found)
     if not doubtful.any():
         raise SkipItem(f"models/{params.model}: every residue is trusted, nothing is to be built anew")
+    if not (doubtful & (model.amino_acid >= 0)).any():
+        raise SkipItem(
+            f"models/{params.model}: {int(doubtful.sum())} nucleotides are not trusted, and only amino acids are built"
+            " anew; look at the regions that the validation names"
+        )
     grid, half = _built_in(store, params)
     resolution = max(found.resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
     mates = map_mates(store, params.map)

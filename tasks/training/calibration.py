@@ -21,7 +21,7 @@ def calibration_of(network: ResidueDetector, patches: SimulatedPatches) -> Tenso
     rows = []
     for kind in RESIDUES:
         probability, match = joined(found, kind)
-        rows.append(_fitted_pair(torch.logit(probability.double(), eps=1e-6), match >= 0))
+        rows.append(fitted_pair(torch.logit(probability.double(), eps=1e-6), match >= 0))
     for kind in CHOICES:
         logits, truth = joined(found, kind)
         rows.append(_fitted_scale(logits.double(), truth))
@@ -44,7 +44,7 @@ def calibration_error(network: ResidueDetector, patches: SimulatedPatches) -> di
     return {kind: round(error, 4) for kind, error in errors.items()}
 
 
-def _fitted_pair(logit: Tensor, is_right: Tensor) -> Tensor:
+def fitted_pair(logit: Tensor, is_right: Tensor) -> Tensor:
     if not is_right.any() or is_right.all():
         return torch.tensor([1.0, 0.0], dtype=torch.float64)
     return _most_likely(lambda p: functional.binary_cross_entropy_with_logits(p[0] * logit + p[1], is_right.double()))

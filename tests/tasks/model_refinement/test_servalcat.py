@@ -11,6 +11,8 @@ from tasks.model_refinement.evidence import Evidence, require_in_map
 from tasks.model_refinement.servalcat import Effort, RefinementError, refined
 from tasks.model_refinement.weight_scan import refined_at_best_weight
 from tests.truth.cage_model import smoothly_displaced
+from tests.truth.ideal_nucleic_acids import duplex
+from tests.truth.model_maps import simulated_maps
 from tests.truth.symmetric_maps import dimer_maps
 
 
@@ -32,6 +34,22 @@ def test_a_displaced_model_comes_back_at_a_weight_that_keeps_its_geometry(subuni
         sane = [trial.fsc_average_free for trial in scanned.trials if trial.angle_rmsd_deg <= 1.6]
         chosen = next(t for t in scanned.trials if t.weight == pytest.approx(scanned.result.weight, rel=1e-3))
         assert chosen.fsc_average_free == max(sane)
+
+
+@pytest.mark.parametrize("is_dna", [False, True])
+def test_nucleotides_are_linked_and_come_back_at_a_weight_that_keeps_their_geometry(monomers, is_dna):
+    maps = simulated_maps(duplex("GGACUCAG", is_dna), 3.0, padding_angstrom=8.0)
+    noise = torch.randn(maps.model.coordinates_angstrom.shape, generator=torch.Generator().manual_seed(1)).double()
+    start = smoothly_displaced(maps.model.at(maps.model.coordinates_angstrom + 0.1 * noise), 0.5)
+    evidence = Evidence((maps.half_1, maps.half_2), 3.0)
+    scanned = refined_at_best_weight(start, evidence, monomers, effort=Effort(n_cycles=5))
+    found, truth = scanned.result.model, maps.model
+    assert scanned.result.angle_rmsd_deg <= 1.5
+    assert scanned.result.bond_rmsz < 1.05
+    sugar = (found.positions("C4'") - truth.positions("C4'")).norm(dim=-1)
+    assert sugar.square().mean().sqrt() < 0.35
+    bond = (found.positions("O3'")[:-1, 0] - found.positions("P")[1:, 0]).norm(dim=-1)[truth.is_linked()[:-1]]
+    assert (bond - 1.607).abs().max() < 0.05  # restraints of the library hold where the chain goes on
 
 
 def test_one_unit_of_a_symmetric_map_is_refined_with_its_copies(monomers):

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from kernels.scores import expected_calibration_error
-from tasks.training.calibration import _fitted_pair, _fitted_scale
+from tasks.training.calibration import _fitted_scale, fitted_pair
 
 
 def test_a_scale_and_an_offset_are_found():
     generator = torch.Generator().manual_seed(1)
     logit = 3 * torch.randn(20_000, dtype=torch.float64, generator=generator)
     is_right = torch.rand(20_000, generator=generator) < torch.sigmoid(0.5 * logit - 0.7)
-    scale, offset = _fitted_pair(logit, is_right).tolist()
+    scale, offset = fitted_pair(logit, is_right).tolist()
     assert (scale, offset) == (pytest.approx(0.5, abs=0.03), pytest.approx(-0.7, abs=0.06))
     before, after = (expected_calibration_error(torch.sigmoid(l), is_right) for l in (logit, scale * logit + offset))
     assert before > 0.1
@@ -27,4 +27,4 @@ def test_a_temperature_is_found():
 
 def test_nothing_to_learn_from_changes_nothing():
     assert _fitted_scale(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)).tolist() == [1, 0]
-    assert _fitted_pair(torch.ones(3), torch.ones(3, dtype=torch.bool)).tolist() == [1, 0]
+    assert fitted_pair(torch.ones(3), torch.ones(3, dtype=torch.bool)).tolist() == [1, 0]
