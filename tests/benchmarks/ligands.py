@@ -45,7 +45,7 @@ from tests.truth.complexes import Pocket, complex_names, held_out, pocket_maps, 
 from tests.truth.model_maps import simulated_maps
 
 LEVELS_ANGSTROM = (2.0, 2.5, 3.0, 3.2, 3.5)
-WATER_LEVELS_ANGSTROM = (1.8, 2.2, 2.5, 3.0)
+WATER_LEVELS_ANGSTROM = (1.8, 2.0, 2.5, 3.0)
 _RIGHT_ANGSTROM = 2.0
 _WATER_ANGSTROM = 1.0
 _MOST_ATOMS = 40

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.ligand_template import LigandTemplate
+from kernels.models.mates import Mates, copies
+from kernels.rotations import symmetry_group
 from tasks.ligands.params import PlaceLigandsParams
 from tasks.ligands.placing import placed
 from tasks.ligands.requested import RequestedLigand
@@ -87,3 +89,19 @@ def test_a_molecule_larger_than_any_density_is_refused_with_numbers(truth, maps)
     found = place(maps, truth.protein, [RequestedLigand("BIG", big, None)])
     (refused,) = found.placement.refused
     assert "90 atoms need 135 Å³ or more" in refused.reason
+
+
+def test_in_a_symmetric_map_one_of_each_is_placed_and_its_copies_are_explained():
+    small = solvated(24)
+    beside = small.whole.coordinates_angstrom.mean(0) + torch.tensor([0.0, 0.0, 14.0])
+    both = joined(copies(small.whole, Mates(symmetry_group("C2").double(), beside)))
+    maps = simulated_maps(
+        both, RESOLUTION, 0.9, 8.0, own_b_factors=True, n_hydrogens=small.n_hydrogens.repeat(2), seed=3,
+        centre_angstrom=beside,
+    )  # fmt: skip
+    halves, mates = (maps.half_1, maps.half_2), Mates.about("C2", maps.half_1)
+    found = placed(small.protein, maps.sharpened, halves, RESOLUTION, requested(), PlaceLigandsParams(), mates)
+    assert [row.kind for row in found.placement.placed] == ["ligand", "water"]
+    assert not found.placement.unexplained
+    middle = torch.tensor(found.placement.placed[0].place_angstrom) - small.ligand.coordinates_angstrom.mean(0)
+    assert float(middle.norm()) < 0.5
