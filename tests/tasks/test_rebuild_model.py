@@ -1,5 +1,6 @@
 """A model in the store is built anew where its validation doubts it; rounds are compared and one is chosen."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,8 +8,9 @@ from tasks.choose_model import ChooseModelParams, best_round, choose_model
 from tasks.formats.map_file import write_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
+from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
-from tasks.stores.products.map_store import map_mates
+from tasks.stores.products.map_store import describe, map_mates
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.products.validation_store import read_validation, write_validation
 from tasks.validate_model import ValidateModelParams, validate_model
@@ -110,8 +112,9 @@ def test_nothing_doubtful_is_nothing_to_do(store, workers):
     told = validation_of(sure)
     rows = (*told.residues, told.residues[-1].model_copy(update={"number": model.residues[-1].number, "name": "SER"}))
     put(store, "refined", model)
-    with store.product("maps/imported").write("import_map", 1, StageParams(), {}):
-        pass
+    with store.product("maps/imported").write("import_map", 1, StageParams(), {}) as attempt:
+        attempt.write("map", np.zeros((8, 8, 8), dtype=np.float32))
+        describe(attempt, DensityMap(name="imported", kind="imported", pixel_size_angstrom=1.0))
     with store.product("validations/refined").write("validate_model", 1, StageParams(), {}) as attempt:
         write_validation(attempt, told.model_copy(update={"residues": rows, "regions": ()}))
     (reason,) = rebuild_model.fn(store.url, PARAMS).skipped.values()
