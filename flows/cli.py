@@ -21,6 +21,7 @@ _PLACES = {
     "sessions": "results",
     "compare": "results",
     "export": "results",
+    "predict": "prediction",
     "model": "building",
     "validate": "models",
     "train": "training",

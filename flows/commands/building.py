@@ -68,7 +68,7 @@ def model(
 ) -> None:
     """Build an atomic model into a map, refine it, and judge every residue; with or without sequences."""
     with readable_errors(ServiceError, StageFailedError, ExportError, MissingTablesError):
-        letters = [told for path in sequence or [] for told in _letters(path)]
+        letters = [told for path in sequence or [] for told in sequences_of_file(path)]
         structures = [found.letters for path in structure or [] for found in read_fasta(path)]
         files = None
         if map is not None:
@@ -114,8 +114,8 @@ def model(
             console.print(f"{len(written)} files written to {output}", soft_wrap=True)
 
 
-def _letters(path: Path) -> list[str]:
-    """Sequences of a file, after a look at their letters."""
+def sequences_of_file(path: Path) -> list[str]:
+    """Sequences of a FASTA file as stages take them, after a look at their letters."""
     found = read_fasta(path)
     for record in found:
         try:

@@ -41,6 +41,36 @@ def parse_mmcif(content: bytes, name: str) -> AtomicModel:
     return _model(structure, name)
 
 
+def parse_structure(content: bytes, path: str) -> AtomicModel:
+    """The first model of the content of a PDB or mmCIF file, which the ending of its path tells.
+
+    Raises
+    ------
+    FormatError
+        Where it cannot be read, has no atoms, or fewer residues than it says: it was cut short.
+    """
+    is_pdb = path.lower().endswith((".pdb", ".ent"))
+    try:
+        text = content.decode()
+        if is_pdb:
+            structure = gemmi.read_pdb_string(text)
+        else:
+            structure = gemmi.make_structure_from_block(gemmi.cif.read_string(text).sole_block())
+    except (RuntimeError, ValueError, UnicodeDecodeError) as error:
+        raise FormatError(
+            f"{path}: is no {'PDB' if is_pdb else 'mmCIF'} that can be read ({error}); fetch the file again"
+        ) from error
+    structure.merge_chain_parts()
+    model = _model(structure, path)
+    expected = sum(len(entity.full_sequence) * len(entity.subchains) for entity in structure.entities)
+    if expected > model.n_residues:
+        raise FormatError(
+            f"{path}: has {model.n_residues} residues, but tells of {expected}; the file was cut short, or is of an"
+            " experiment, which does not see them all; fetch the file again, or give a predicted one"
+        )
+    return model
+
+
 def mmcif_of(model: AtomicModel, name: str = "model", mates: Mates | None = None) -> bytes:
     """The model as an mmCIF file; with mates, the file says that they make up the assembly."""
     structure = to_gemmi(model, name)

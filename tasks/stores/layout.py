@@ -135,6 +135,12 @@ LAYOUT: tuple[ArraySpec, ...] = (
               "record of what was placed beside the chains, UTF-8", "place_ligands", codec="counts"),
     ArraySpec("models/<name>", "<round>", ("byte",), ("uint8",), (None,),
               "the model as one round left it, as an mmCIF file, UTF-8", "refine_model", codec="counts"),
+    ArraySpec("predictions/<name>", "mmcif_<rank>", ("byte",), ("uint8",), (None,),
+              "a predicted model as an mmCIF file, UTF-8, the best one of rank 0", "predict_structure", codec="counts"),
+    ArraySpec("predictions/<name>", "plddt_<rank>", ("residue",), ("float32",), (None,),
+              "0 to 100", "predict_structure"),
+    ArraySpec("predictions/<name>", "pae_<rank>", ("residue", "residue"), ("float16",), (512, 512),
+              "Å, error of the second residue where the first is laid right", "predict_structure"),
     ArraySpec("detections/<name>", "<field>", ("residue", "..."), ("float32",), (None,),
               "what the network finds in a map, see kernels.models.detections.ProteinDetections",
               "build_model, validate_model, rebuild_model"),
@@ -165,7 +171,8 @@ def spec_of(product: str, array: str) -> ArraySpec:
     for spec in LAYOUT:
         pattern = spec.product.split("/")
         is_product = len(pattern) == len(parts) and all(p.startswith("<") or p == q for p, q in zip(pattern, parts))
-        if is_product and (spec.name == array or spec.name.startswith("<")):
+        fixed, mark, _ = spec.name.partition("<")
+        if is_product and (spec.name == array or (mark and array.startswith(fixed))):
             return spec
     raise KeyError(f"array {array!r} of product {product!r} is not in the layout; add a row to tasks/stores/layout.py")
 

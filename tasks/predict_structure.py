@@ -1,0 +1,192 @@
+"""Structures as an engine predicts them, or as files tell that one has."""
+
+from __future__ import annotations
+
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field, field_validator, model_validator
+
+from kernels.models.atomic_model import AtomicModel
+from kernels.models.residues import AMINO_ACID_LETTERS, BASES
+from tasks.building.sequences import told_kind
+from tasks.formats import FormatError
+from tasks.formats.prediction import Prediction, read_predictions
+from tasks.prediction.boltz import Boltz
+from tasks.prediction.colabfold import ColabFold
+from tasks.prediction.engine import Engine, EnginePlace, predicted
+from tasks.prediction.request import Request, chains_of, ligands_of
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.prediction_store import write_predictions
+from tasks.stores.session_store import SessionStore
+from tasks.workers.device import device
+from tasks.workers.stage import Stage, run_stage
+
+_ENGINES: dict[str, Engine] = {"boltz": Boltz(), "colabfold": ColabFold()}
+_PROGRAMS = {"boltz": "boltz", "colabfold": "colabfold_batch"}
+_SAME_SHARE = 0.9
+"""Of a sequence's letters in a prediction of the same protein: constructs differ by tags and a mutation."""
+
+
+class PredictStructureParams(StageParams):
+    """What is predicted, and by whom; or where a prediction lies."""
+
+    name: str = Field(default="predicted", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Of the product."""
+    file: str | None = None
+    """A model, folder or zip that an engine wrote; without it the engine is run."""
+    pae: str | None = None
+    """Predicted aligned errors for a single model."""
+    engine: Literal["boltz", "colabfold"] = "boltz"
+    sequences: tuple[str, ...] = ()
+    """One-letter codes; ``rna:`` or ``dna:`` in front says what it is. Beside a file, what it has to be a prediction
+    of."""
+    copies: tuple[int, ...] | None = None
+    """Of each sequence; None for one each."""
+    ligands: tuple[str, ...] = ()
+    """Codes of the PDB's dictionary, or SMILES with ``smiles:`` in front."""
+    alignments: tuple[str, ...] = ()
+    """Paths of a3m files, for the first sequences."""
+    program: str | None = None
+    """Path of the engine's command, in an environment of its own; None for its usual name on the search path."""
+    weights: str | None = None
+    """Folder of its weights; None for the place that it takes itself."""
+    is_server_asked: bool = False
+    """Whether the engine may send sequences to a public server, which aligns them."""
+    n_samples: int = Field(default=5, ge=1, le=100)
+    seed: int = Field(default=0, ge=0)
+    seconds: float = Field(default=4 * 3600.0, gt=0)
+    """Most that the engine may take."""
+
+    @field_validator("alignments")
+    @classmethod
+    def _are_there(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if path and not Path(path).is_file():
+                raise ValueError(f"{path}: there is no such file; give an alignment in a3m format")
+        return paths
+
+    @model_validator(mode="after")
+    def _is_asked(self) -> PredictStructureParams:
+        if self.file is None:
+            chains_of(self.sequences, self.copies, self.alignments)
+            ligands_of(self.ligands)
+        elif not Path(self.file).exists():
+            raise ValueError(f"{self.file}: is not there; give a model file, or the folder or zip of a prediction")
+        return self
+
+
+class _ContentParams(PredictStructureParams):
+    """With what the files hold, so that another content under the same name is another input."""
+
+    digests: tuple[str, ...]
+
+
+@task(name="predict_structure", cache_policy=NO_CACHE)
+def predict_structure(session_url: str, params: PredictStructureParams) -> StageReport:
+    """``predictions/<name>``: structures with pLDDT from 0 to 100, PAE in Å, and where they come from.
+
+    An engine runs as a program of its own in its own environment, with a GPU where the worker has one; its memory is
+    that of its manual. Reading files takes 10 bytes a pair of residues.
+    """
+    given = [Path(path) for path in (params.file, params.pae, *params.alignments) if path]
+    digests = tuple(_digest(path) for path in given)
+    content = _ContentParams(digests=digests, **params.model_dump())
+    return run_stage(session_url, _reading if params.file else _prediction, [f"predictions/{params.name}"], content)
+
+
+def _digest(path: Path) -> str:
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = sha256()
+    for file in files:
+        if not file.is_file():
+            raise FormatError(f"{file}: there is no such file; give what an engine wrote")
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _no_inputs(_store: SessionStore, _item: str) -> list[str]:
+    return []
+
+
+def _address(item: str) -> str:
+    return item
+
+
+def _read(_store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
+    assert params.file is not None
+    found = read_predictions(params.file, params.pae)
+    _check_sequences(found[0], params)
+    write_predictions(attempt, found)
+
+
+def _predict(_store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
+    request = Request(
+        params.name,
+        chains_of(params.sequences, params.copies, params.alignments),
+        ligands_of(params.ligands),
+        params.n_samples,
+        params.seed,
+    )
+    place = EnginePlace(
+        params.program or _PROGRAMS[params.engine],
+        None if params.weights is None else Path(params.weights),
+        params.is_server_asked,
+        device().type != "cpu",
+        params.seconds,
+    )
+    with tempfile.TemporaryDirectory(prefix="prediction-") as folder:
+        found = read_predictions(predicted(_ENGINES[params.engine], request, place, Path(folder)))
+    _check_sequences(found[0], params)
+    write_predictions(attempt, found)
+
+
+def _check_sequences(prediction: Prediction, params: PredictStructureParams) -> None:
+    """Raise FormatError where a sequence that was given is none of the prediction's."""
+    chains = _letters(prediction.structure.model)
+    for number, given in enumerate(params.sequences, start=1):
+        kind, letters = told_kind(given)
+        if kind == "dna":
+            letters = letters.replace("T", "U")  # as bases are told
+        best = max((_shared(letters, chain) for chain in chains.values()), default=0.0)
+        if best < _SAME_SHARE:
+            raise FormatError(
+                f"sequence {number} ({letters[:12]}…, {len(letters)} residues) is none of the prediction's: the most"
+                f" like one shares {best:.0%} of it, expected {_SAME_SHARE:.0%} (the prediction has "
+                + ", ".join(f"{name}: {chain[:12]}…, {len(chain)}" for name, chain in list(chains.items())[:4])
+                + "); give a prediction of this protein, or its sequence"
+            )
+
+
+def _letters(model: AtomicModel) -> dict[str, str]:
+    """Sequence of each chain; what is neither amino acid nor nucleotide is left out."""
+    found: dict[str, str] = {}
+    for residue, amino_acid, base in zip(model.residues, model.amino_acid.tolist(), model.base.tolist()):
+        if amino_acid >= 0 or base >= 0:
+            letter = AMINO_ACID_LETTERS[amino_acid] if amino_acid >= 0 else BASES[base]
+            found[residue.chain] = found.get(residue.chain, "") + letter
+    return found
+
+
+def _shared(first: str, second: str) -> float:
+    """Share of the letters that agree where two sequences are laid on each other without gaps, as well as they go."""
+    short, long = sorted((first, second), key=len)
+    if not short:
+        return 0.0
+    a = torch.tensor([ord(c) for c in short])
+    b = torch.tensor([ord(c) for c in long])
+    pad = len(short) - len(short) // 2  # either may hang over by half
+    padded = torch.nn.functional.pad(b, (pad, pad), value=0)
+    windows = padded.unfold(0, len(short), 1)
+    overlap = (windows != 0).sum(1).clamp(min=1)
+    return float(((windows == a).sum(1) / overlap).max())
+
+
+_reading = Stage("predict_structure", 1, "CPU", _read, _no_inputs, _address)
+_prediction = Stage("predict_structure", 1, "GPU", _predict, _no_inputs, _address)

@@ -1,0 +1,34 @@
+"""Predictions from files at the command line, and what it says where there is none."""
+
+from typer.testing import CliRunner
+
+from flows.cli import app
+from tasks.stores.products.prediction_store import read_prediction
+from tasks.stores.session_store import SessionStore
+from tests.tasks.formats.test_prediction import files_of
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_a_prediction_is_taken_over_from_a_folder(connected, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name, content in files_of("AlphaFold Server").items():
+        (tmp_path / "run" / name).write_bytes(content)
+    (tmp_path / "own.fasta").write_text(">own\nACDEFGHIKLMN\n")
+    done = run("--session", tmp_path / "s.zarr", "--from", tmp_path / "run", "--sequence", tmp_path / "own.fasta")
+    assert done.exit_code == 0, done.output
+    assert "AlphaFold Server: 12 residues in 1 chains, pLDDT 65" in done.output
+    assert "no commercial use" in done.output
+    assert read_prediction(SessionStore.open(str(tmp_path / "s.zarr")), "predicted", 1).structure.ptm == 0.7
+
+
+def test_what_is_missing_is_said_at_the_command_line(connected, tmp_path):
+    (tmp_path / "own.fasta").write_text(">own\nACDEFGHIKLMN\n")
+    asked = ["--session", tmp_path / "s.zarr", "--sequence", tmp_path / "own.fasta"]
+    refused = run(*asked, "--engine", "colabfold", "--program", "none-such", "--ask-server")
+    assert refused.exit_code == 1
+    assert "there is no program 'none-such'; install it" in " ".join(refused.output.split())
+    unknown = run(*asked, "--engine", "crystal")
+    assert unknown.exit_code == 1 and "'boltz' or 'colabfold'" in unknown.output
