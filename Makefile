@@ -12,7 +12,7 @@ TEST_MODELS := EMD-20026_apoferritin_1.75A/3ajo_fitted_refined.pdb EMD-6272_VP6_
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-sites torture bench train lint types format setup clean lock viewer
+.PHONY: demo test test-sites torture bench train train-side-chains lint types format setup clean lock viewer
 
 setup: $(VENV)/.installed
 
@@ -40,10 +40,14 @@ torture: setup  ## files written badly, services that die: what was lost, what d
 bench: setup  ## accuracy and cost of every stage, and how the machinery keeps up; printed and written to bench/
 	$(BIN)/python -m tests.benchmarks.session
 
+TRAINED_ON := $(foreach set,structures_bm5 complexes_posebusters structures_rna,--structures $(DATA)/$(set)) \
+  $(foreach model,$(TEST_MODELS),--exclude $(DATA)/maps/$(model))
+
 train: setup  ## train the network that finds residues in maps; goes on where it stopped; DATA holds the structures
-	$(BIN)/vitriflow train $(TRAINING) $(if $(SECONDS),--seconds $(SECONDS)) \
-	  $(foreach set,structures_bm5 complexes_posebusters structures_rna,--structures $(DATA)/$(set)) \
-	  $(foreach model,$(TEST_MODELS),--exclude $(DATA)/maps/$(model))
+	$(BIN)/vitriflow train $(TRAINING) $(if $(SECONDS),--seconds $(SECONDS)) $(TRAINED_ON)
+
+train-side-chains: setup  ## train the network that reads side chains where the other one finds residues
+	$(BIN)/vitriflow train $(TRAINING) --network side-chains $(if $(SECONDS),--seconds $(SECONDS)) $(TRAINED_ON)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ from tasks.building.build_nucleic_chains import BuiltNucleicAcid, build_nucleic_
 from tasks.building.chain_names import NoChainError
 from tasks.building.compact_unit import is_apart_from_mates
 from tasks.building.competition import nucleotides_beside_protein, residues_beside
-from tasks.building.detector import cost_of_looking, detector
+from tasks.building.detector import cost_of_looking, residue_networks
 from tasks.building.elements import topology_lines, traced_elements
 from tasks.building.find_residues import FoundResidues, find_residues, require_symmetry
 from tasks.building.known_residues import N_TURNS, kept_residues, question
@@ -87,11 +87,11 @@ def _address(_item: str) -> str:
 def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: Attempt) -> None:
     grid, symmetry = masked_grid(store, params.map), density_map(store, params.map).symmetry
     mates = Mates.about(symmetry, grid)
-    network = detector(params.weights)
+    networks = residue_networks(params.weights)
     try:
         require_letters(params.sequences)  # before the network is asked, which takes a while
         require_symmetry(grid, mates, symmetry)
-        found = find_residues(network, grid, mates, params.n_turns, params.least_confidence)
+        found = find_residues(networks, grid, mates, params.n_turns, params.least_confidence)
         asked = question(params.weights, params.n_turns)
         kept_residues(store, params.map, [f"maps/{params.map}"], asked, lambda: found.looked_at)
         nucleic = _nucleic_acid(store, found, grid, params)

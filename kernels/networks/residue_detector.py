@@ -13,6 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from kernels.networks.layers import Residual
+
 VOXEL_ANGSTROM = 1.0
 CELL_VOXELS = 2
 TILE_STEP_VOXELS = 8
@@ -133,25 +135,8 @@ def density_unit(density: Tensor) -> Tensor:
     return (positive * squared).sum((-3, -2, -1), keepdim=True) / squared.sum((-3, -2, -1), keepdim=True).clamp(1e-20)
 
 
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        last = nn.BatchNorm3d(width)
-        self.body = nn.Sequential(
-            nn.Conv3d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm3d(width),
-            nn.SiLU(),
-            nn.Conv3d(width, width, 3, padding=1, bias=False),
-            last,
-        )
-        nn.init.zeros_(last.weight)  # a block begins as the identity
-
-    def forward(self, features: Tensor) -> Tensor:
-        return nn.functional.silu(features + self.body(features))
-
-
 def _blocks(width: int, n: int) -> nn.Sequential:
-    return nn.Sequential(*(_Residual(width) for _ in range(n)))
+    return nn.Sequential(*(Residual(width) for _ in range(n)))
 
 
 def _down(width: int, wider: int) -> nn.Sequential:

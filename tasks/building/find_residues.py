@@ -14,9 +14,9 @@ from kernels.models.asymmetric_unit import one_of_each, symmetry_correlations, u
 from kernels.models.detections import ProteinDetections
 from kernels.models.mates import Mates
 from kernels.models.tracing import Density
-from kernels.networks.detection import MapDetections, detect
-from kernels.networks.residue_detector import ResidueDetector
+from kernels.networks.detection import MapDetections
 from tasks.building.compact_unit import compact
+from tasks.building.detector import ResidueNetworks
 
 LEAST_CORRELATION = 0.5
 """Of a map with itself turned: 1 where symmetry was imposed, 0.88 with noise of half the map's own strength on top,
@@ -41,7 +41,7 @@ class FoundResidues:
 
 
 def find_residues(
-    network: ResidueDetector, grid: DensityGrid, mates: Mates, n_turns: int, least_confidence: float
+    networks: ResidueNetworks, grid: DensityGrid, mates: Mates, n_turns: int, least_confidence: float
 ) -> FoundResidues:
     """Candidates for residues of one asymmetric unit, standing together as their chains do."""
     coefficients = spline_coefficients(grid.voxels.float())
@@ -50,11 +50,11 @@ def find_residues(
         return sampled(coefficients, grid.to_voxels(places))
 
     if len(mates) == 1:
-        found = detect(network, grid, n_turns)
+        found = networks.detect(grid, n_turns)
         candidates = found.protein.surest(least_confidence).on_cpu()
         return FoundResidues(candidates, density_at, found.structure_at, found.protein, found)
     unit = unit_of_map(grid, mates)
-    found = detect(network, unit.grid, n_turns, is_wanted=unit.holds)
+    found = networks.detect(unit.grid, n_turns, is_wanted=unit.holds)
     candidates = one_of_each(found.protein.surest(least_confidence).on_cpu(), mates)
 
     def structure_at(places: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.asymmetric_unit import everywhere, one_of_each, unit_of_map
 from kernels.models.detections import ProteinDetections
 from kernels.models.mates import Mates
-from kernels.networks.detection import detect
-from tasks.building.detector import detector, digest_of_weights
+from tasks.building.detector import digest_of_weights, residue_networks
 from tasks.records.session import StageParams
 from tasks.stores.commit import fingerprint
 from tasks.stores.session_store import SessionStore
@@ -83,13 +82,13 @@ def residues_around(
     grid
         The map that the network is shown where it was not asked before.
     """
-    network = detector(weights)
+    networks = residue_networks(weights)
 
     def look() -> ProteinDetections:
         if len(mates) == 1:
-            return detect(network, grid, N_TURNS).protein
+            return networks.detect(grid, N_TURNS).protein
         unit = unit_of_map(grid, mates)
-        return detect(network, unit.grid, N_TURNS, is_wanted=unit.holds).protein
+        return networks.detect(unit.grid, N_TURNS, is_wanted=unit.holds).protein
 
     found = kept_residues(store, name, maps, question(weights), look)
     if len(mates) == 1:

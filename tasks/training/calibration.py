@@ -47,16 +47,17 @@ def calibration_error(network: ResidueDetector, patches: SimulatedPatches) -> di
 def fitted_pair(logit: Tensor, is_right: Tensor) -> Tensor:
     if not is_right.any() or is_right.all():
         return torch.tensor([1.0, 0.0], dtype=torch.float64)
-    return _most_likely(lambda p: functional.binary_cross_entropy_with_logits(p[0] * logit + p[1], is_right.double()))
+    return most_likely(lambda p: functional.binary_cross_entropy_with_logits(p[0] * logit + p[1], is_right.double()))
 
 
 def _fitted_scale(logits: Tensor, truth: Tensor) -> Tensor:
     if not len(truth):
         return torch.tensor([1.0, 0.0], dtype=torch.float64)
-    return _most_likely(lambda p: functional.cross_entropy(p[0] * logits, truth))
+    return most_likely(lambda p: functional.cross_entropy(p[0] * logits, truth))
 
 
-def _most_likely(loss: Callable[[Tensor], Tensor]) -> Tensor:
+def most_likely(loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """(2,) float64 for which a loss is least, from 1 and 0 on."""
     parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
 

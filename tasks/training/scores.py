@@ -8,7 +8,7 @@ from kernels.networks.residue_detector import ResidueDetector
 from tasks.training.evidence import CHOICES, RESIDUES, Evidence, evidence_of, joined
 from tasks.training.patches import SimulatedPatches
 
-_BINS = ((1.5, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.0), (4.0, 5.0), (5.0, 7.0))
+RESOLUTION_BINS = ((1.5, 2.5), (2.5, 3.0), (3.0, 3.5), (3.5, 4.0), (4.0, 5.0), (5.0, 7.0))
 """Of resolution, in Å."""
 THRESHOLD = 0.4
 """Probability from which a candidate counts in these scores."""
@@ -20,7 +20,7 @@ def held_out_scores(
     """Scores by resolution: of Cα one-to-one within 2 Å (C4' 3 Å), of types and structure at true residues' cells."""
     found = list(evidence_of(network, patches, n_turns))
     scores = {}
-    for low, high in _BINS:
+    for low, high in RESOLUTION_BINS:
         parts = [e for e in found if low <= e.resolution_angstrom < high]
         if parts:
             scores[f"{low:.1f}-{high:.1f}"] = _scores(parts)

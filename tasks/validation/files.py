@@ -11,8 +11,7 @@ import torch
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
-from kernels.networks.detection import detect
-from tasks.building.detector import detector
+from tasks.building.detector import residue_networks
 from tasks.formats import FormatError
 from tasks.formats.map_file import read_map
 from tasks.formats.structure import read_structure, write_structure
@@ -80,7 +79,7 @@ def validate_files(given: ValidationFiles, folder: Path | None) -> tuple[ModelVa
     model = read_structure(given.model)
     detections = None
     if given.is_network_asked:
-        detections = detect(detector(None if given.weights is None else str(given.weights)), maps.map).protein
+        detections = residue_networks(None if given.weights is None else str(given.weights)).detect(maps.map).protein
     found = judge(model, maps, given.resolution_angstrom, detections)
     if folder is None:
         return found, []

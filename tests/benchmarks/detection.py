@@ -19,9 +19,8 @@ import typer
 from torch import Tensor
 
 from kernels.models.secondary_structure import secondary_structure
-from kernels.networks.detection import detect
 from kernels.scores import matched_points
-from tasks.building.detector import detector
+from tasks.building.detector import residue_networks
 from tests.truth.real_maps import REAL_DATA, RealMap, apoferritin, integrin, vp6
 
 MAPS = (apoferritin, vp6, integrin)
@@ -52,9 +51,9 @@ class DetectionFigures:
 
 def figures(real: RealMap, weights: str | None = None) -> DetectionFigures:
     """Detect in a map and compare."""
-    network = detector(weights)
+    networks = residue_networks(weights)
     started = time.process_time()
-    found = detect(network, real.grid).protein
+    found = networks.detect(real.grid).protein
     seconds = time.process_time() - started
     true = real.model.positions("CA")[:, 0]
     is_counted = found.confidence > _THRESHOLD

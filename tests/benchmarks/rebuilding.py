@@ -33,8 +33,7 @@ from torch import Tensor
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.residues import PROTEIN_BACKBONE
 from kernels.models.torsions import side_chain_torsions
-from kernels.networks.detection import detect
-from tasks.building.detector import detector
+from tasks.building.detector import residue_networks
 from tasks.formats.structure import read_structure
 from tasks.rebuilding.maps import like_the_map
 from tasks.rebuilding.rebuild import Rebuilt, rebuilt
@@ -135,7 +134,7 @@ def rounds_of(case: Case, n_rounds: int) -> list[Round]:
     """Judge and build anew, round by round, as far as something is doubtful and changes."""
     maps = Maps(case.maps.sharpened, case.maps.half_1, case.maps.half_2)
     grid = like_the_map(case.maps.half_1, case.maps.half_2, case.maps.sharpened)
-    told = detect(detector(), grid).protein.on_cpu()
+    told = residue_networks().detect(grid).protein.on_cpu()
     sequences = [_sequence(case.truth, chain) for chain in dict.fromkeys(r.chain for r in case.truth.residues)]
     rounds: list[Round] = []
     model = case.planted.model

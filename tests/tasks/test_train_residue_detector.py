@@ -36,19 +36,19 @@ def test_a_training_that_was_stopped_goes_on(tmp_path, structures):
     )
     for step in (1, 2):
         train_residue_detector.fn(str(tmp_path / "out"), params)
-        kept = torch.load(tmp_path / "out" / "checkpoint.pt")
+        kept = torch.load(tmp_path / "out" / "residue_detector.checkpoint.pt")
         assert kept["step"] == step
     scores = train_residue_detector.fn(str(tmp_path / "out"), params.model_copy(update={"longest_seconds": None}))
     assert scores
-    lines = [json.loads(line) for line in (tmp_path / "out" / "training.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "residue_detector.jsonl").read_text().splitlines()]
     assert (lines[-1]["step"], lines[-1]["scores"]) == (3, scores)
     assert 0 <= lines[-1]["calibration_error"]["amino_acid"] < 1
     network = ResidueDetector()
     network.load_state_dict(load_file(tmp_path / "out" / "residue_detector.safetensors"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "checkpoint.pt",
+        "residue_detector.checkpoint.pt",
+        "residue_detector.jsonl",
         "residue_detector.safetensors",
-        "training.jsonl",
     ]
 
 
