@@ -114,7 +114,7 @@ def test_nothing_doubtful_is_nothing_to_do(store, workers):
     put(store, "refined", model)
     with store.product("maps/imported").write("import_map", 1, StageParams(), {}) as attempt:
         attempt.write("map", np.zeros((8, 8, 8), dtype=np.float32))
-        describe(attempt, DensityMap(name="imported", kind="imported", pixel_size_angstrom=1.0))
+        describe(attempt, DensityMap(name="imported", kind="imported", pixel_size_angstrom=1.0, symmetry="C1"))
     with store.product("validations/refined").write("validate_model", 1, StageParams(), {}) as attempt:
         write_validation(attempt, told.model_copy(update={"residues": rows, "regions": ()}))
     (reason,) = rebuild_model.fn(store.url, PARAMS).skipped.values()
