@@ -1,0 +1,1 @@
+"""From a predicted structure to placed chains, for `dock_model`."""
