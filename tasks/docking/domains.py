@@ -16,8 +16,8 @@ from kernels.models.predicted_structure import PredictedStructure
 LEAST_PLDDT = 70.0
 """Backbones below it are usually wrong or disordered (Tunyasuvunakool et al. 2021, Nature 596:590)."""
 MOST_PAE_ANGSTROM = 5.0
-"""Mean between two parts that are one rigid body. In a prediction of three domains with an error of 3 to 4 Å within each,
-4 to 6 Å tell them apart and 8 Å joins two that touch at one end."""
+"""Mean between two parts that are one rigid body. In a prediction of three domains with an error of 3 to 4 Å within
+each, 4 to 6 Å tell them apart and 8 Å joins two that touch at one end."""
 _FEWEST = 25
 """Residues of a part that a map of intermediate resolution can place."""
 _SHORTEST_STRETCH = 4
