@@ -29,7 +29,8 @@ from tasks.records.retention import Expiry
 from tasks.records.secrets import redacted
 from tasks.stores.layout import creation_options, spec_of
 from tasks.stores.record_memory import RecordMemory
-from tasks.stores.storage.location import Location, StoreError, StoreWriteError
+from tasks.stores.storage.location import Location, StoreError, StoreUnreachableError, writing
+from tasks.stores.storage.s3 import StoreRefusedError, StoreSilentError
 
 Figure = float | int | str | bool | None
 State = Literal["done", "failed", "skipped", "quarantined"]
@@ -107,9 +108,10 @@ _SOURCE_HINT = {"import_session": " from the folder that still has its files"}
 class Attempt:
     """A product being written; becomes readable when its ``with`` block ends without an error."""
 
-    def __init__(self, product: str, location: Location) -> None:
+    def __init__(self, product: str, location: Location, product_url: str) -> None:
         self._product = product
         self._location = location
+        self._product_url = product_url
         self._attributes: dict[str, Any] = {}
         self._has_arrays = False
         self.figures: dict[str, Figure] = {}
@@ -132,26 +134,28 @@ class Attempt:
             return {}
         group = {"attributes": self._attributes, "zarr_format": 3, "node_type": "group"}
         content = json.dumps(group).encode()
-        (self._location / "zarr.json").fill_bytes(content)
-        return self._location.file_sizes() if self._has_arrays else {"zarr.json": len(content)}
+        with writing(self._product_url):
+            (self._location / "zarr.json").fill_bytes(content)
+            return self._location.file_sizes() if self._has_arrays else {"zarr.json": len(content)}
 
     def write(self, name: str, values: NDArray) -> None:
         """Write a whole array in one assignment; layout, codec and unit come from the layout table."""
         values = np.asarray(values)
         spec = spec_of(self._product, name)
         self._has_arrays = True
-        array = zarr.create_array(
-            self._store,
-            name=name,
-            shape=values.shape,
-            dtype=values.dtype,
-            fill_value=0,
-            zarr_format=3,
-            config={"write_empty_chunks": True},
-            **creation_options(spec, name, values.shape, str(values.dtype)),
-        )
-        if values.size:
-            array[...] = values
+        with writing(self._product_url):
+            array = zarr.create_array(
+                self._store,
+                name=name,
+                shape=values.shape,
+                dtype=values.dtype,
+                fill_value=0,
+                zarr_format=3,
+                config={"write_empty_chunks": True},
+                **creation_options(spec, name, values.shape, str(values.dtype)),
+            )
+            if values.size:
+                array[...] = values
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Add JSON attributes to the product's group."""
@@ -324,21 +328,24 @@ class Product:
         params: BaseModel,
         inputs: Mapping[str, str],
     ) -> Iterator[Attempt]:
-        """Write an attempt; it is committed when the block ends well, and removed when it raises."""
+        """Write an attempt; it is committed when the block ends well, and removed when it raises.
+
+        Raises
+        ------
+        StoreWriteError
+            Where the attempt cannot be written, or a store stops answering; other errors of the block pass as they are.
+        """
         name = uuid.uuid4().hex
         location = self._location / "attempts" / name
         try:
             started = time.thread_time() + children_seconds()
-            attempt = Attempt(self.address, location)
+            attempt = Attempt(self.address, location, self._location.url)
             yield attempt
             n_files, n_bytes, digest = _digest(attempt.close())
             spent = time.thread_time() + children_seconds() - started
-        except OSError as error:
+        except (StoreSilentError, StoreRefusedError) as error:  # while what the block needs was read
             location.remove()
-            raise StoreWriteError(
-                f"store {self._location.url}: cannot be written ({type(error).__name__}: {error.strerror or error}); "
-                "check free space, permissions and credentials"
-            ) from error
+            raise StoreUnreachableError(f"store of {self._location.url}: cannot be read: {error}") from error
         except BaseException:
             location.remove()
             raise

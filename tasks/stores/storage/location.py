@@ -14,6 +14,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,15 @@ class StoreWriteError(StoreError):
 
 class StoreUnreachableError(StoreWriteError):
     """A store that does not answer, or refuses who asks: no other item will fare better, be it read or written."""
+
+
+@contextmanager
+def writing(url: str) -> Iterator[None]:
+    """Errors of the system inside of the block as those of a store that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(url, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class Location:
 
         It outlives a loss of power.
         """
-        try:
+        with writing(self.url):
             if self.is_local:
                 path = Path(self.url)
                 make_folders(path.parent)
@@ -121,12 +131,10 @@ class Location:
                     raise
             else:
                 _s3().pipe_file(self.url, content)
-        except OSError as error:
-            raise _unwritable(self.url, error) from error
 
     def fill_bytes(self, content: bytes) -> None:
         """Write a file that nobody looks for before a later commit record vouches for it."""
-        try:
+        with writing(self.url):
             if self.is_local:
                 path = Path(self.url)
                 make_folders(path.parent)
@@ -134,8 +142,6 @@ class Location:
                 follow_folder(path, path.parent)
             else:
                 _s3().pipe_file(self.url, content)
-        except OSError as error:
-            raise _unwritable(self.url, error) from error
 
     def list(self) -> list[str]:
         """Names of what lies directly below, without hidden and partial files; empty where nothing does."""

@@ -10,7 +10,8 @@ import pytest
 from tasks.records.session import StageParams
 from tasks.stores.commit import fingerprint
 from tasks.stores.session_store import SessionStore
-from tasks.stores.storage.location import Location, StoreError
+from tasks.stores.storage.location import Location, StoreError, StoreUnreachableError, StoreWriteError
+from tasks.stores.storage.s3 import StoreSilentError
 
 
 class SomeParams(StageParams):
@@ -46,6 +47,34 @@ def test_a_product_whose_writer_fails_cannot_be_read(store):
     assert store.product(ADDRESS).attempts() == []
     with pytest.raises(StoreError, match="found nothing"):
         store.product(ADDRESS).read()
+
+
+@pytest.mark.parametrize("error", [TimeoutError("the program gave no answer"), FileNotFoundError("gain.mrc")])
+def test_an_error_of_the_computation_is_not_told_as_one_of_the_store(store, error):
+    """These are errors of the system too, but the next item may fare better."""
+    with pytest.raises(type(error)) as found, store.product(ADDRESS).write("s", 1, SomeParams(), {}) as attempt:
+        attempt.write("power_spectrum", np.ones((3, 3), np.float32))
+        raise error
+    assert found.value is error
+    assert store.product(ADDRESS).record() is None
+    assert store.product(ADDRESS).attempts() == []
+
+
+def test_a_product_that_cannot_be_written_is_named(store):
+    in_the_way = Path(store.url) / ADDRESS / "attempts"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("a file where a folder has to be")
+    with pytest.raises(StoreWriteError, match=f"{ADDRESS}: cannot be written .*check free space"):
+        write(store, np.ones((3, 3), np.float32))
+
+
+def test_a_store_that_falls_silent_while_it_is_read_stops_everything(store):
+    with (
+        pytest.raises(StoreUnreachableError, match="cannot be read: no answer for 300 s"),
+        store.product(ADDRESS).write("s", 1, SomeParams(), {}),
+    ):
+        raise StoreSilentError("no answer for 300 s")
+    assert store.product(ADDRESS).attempts() == []
 
 
 def test_a_failed_rewrite_leaves_the_old_product(store):
