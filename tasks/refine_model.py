@@ -147,7 +147,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams
     return Need(
         stage=_refinement.name,
         n_items=1,
-        memory_bytes=round(135e6 + 50 * sizes.n_voxels + 130 * n_around + 1.1e6 * n_residues)
+        memory_bytes=round(160e6 + 50 * sizes.n_voxels + 130 * n_around + 1.1e6 * n_residues)
         + by_servalcat * (300_000_000 + 150 * sizes.n_voxels),
         disk_bytes=100_000 + 1_500 * n_residues,
         cpu_seconds=8 + 0.06 * n_residues + by_servalcat * _N_RUNS * (3 + 0.05 * n_residues),

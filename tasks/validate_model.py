@@ -92,7 +92,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelPara
     return Need(
         stage=_validation.name,
         n_items=1,
-        memory_bytes=100_000_000 + asked[0] + 250 * sizes.n_voxels,
+        memory_bytes=80_000_000 + asked[0] + 200 * sizes.n_voxels,
         disk_bytes=10_000 + 100 * n_residues,
         cpu_seconds=2 + 4e-6 * sizes.n_voxels + asked[1],
         told_from=f"{n_residues} residues in {sizes.words}",

@@ -62,7 +62,7 @@ def judge(
     detections: ProteinDetections | None = None,
     mates: Mates | None = None,
 ) -> ModelValidation:
-    """Validate a model in its map. Memory: about 250 bytes a voxel.
+    """Validate a model in its map. Memory: about 200 bytes a voxel.
 
     Parameters
     ----------
