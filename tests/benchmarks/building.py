@@ -11,12 +11,14 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
+from torch import Tensor
 
 from tasks.building.build_chains import BuiltProtein, build_chains
 from tasks.building.identify import SHORTEST, identify
@@ -24,7 +26,7 @@ from tasks.building.placements import Text, fitted_temperature, placements_of, s
 from tasks.building.sequences import targets
 from tasks.building.trace_chains import Trace, trace_chains
 from tasks.formats.structure import read_structure
-from tasks.records.comparison import Comparison
+from tests.benchmarks.estimates import Better, Line, estimate, rows_of
 from tests.truth.protein_detections import (
     EASY,
     HARD,
@@ -45,7 +47,6 @@ LEVELS = {
 }
 LONG = 25
 """Residues of a trace whose register should be right."""
-N_BOOTSTRAP = 1000
 _APART = 100_000
 
 
@@ -162,7 +163,7 @@ def calibration_error(rows: Sequence[Row]) -> float:
     )
 
 
-def figures() -> dict[str, tuple[Callable[[Sequence[Row]], float], float | None, str, str]]:
+def figures() -> dict[str, tuple[Callable[[Sequence[Row]], float], float | None, Better, str]]:
     """Name -> figure of some rows, what is to be reached, which is better, and unit."""
 
     def share(above: Callable[[Row], float], below: Callable[[Row], float]) -> Callable[[Sequence[Row]], float]:
@@ -197,15 +198,8 @@ def figures() -> dict[str, tuple[Callable[[Sequence[Row]], float], float | None,
     }
 
 
-def interval(figure: Callable[[Sequence[Row]], float], rows: Sequence[Row], seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a figure over structures drawn again."""
-    generator = np.random.default_rng(seed)
-    drawn = [figure([rows[i] for i in generator.integers(len(rows), size=len(rows))]) for _ in range(N_BOOTSTRAP)]
-    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
-
-
-def compare(data: Path, n: int) -> list[tuple[Comparison, tuple[float, float]]]:
-    """All figures at all levels, each with its interval."""
+def compare(data: Path, n: int) -> list[Line]:
+    """All figures at all levels."""
     some = structures(data, n, lambda name: not is_development(name))
     others = structures(data, 400, lambda name: True, least=30)
     database = {f"{i} {k}": c.sequence for i, chains in enumerate(others) for k, c in enumerate(chains)}
@@ -216,18 +210,20 @@ def compare(data: Path, n: int) -> list[tuple[Comparison, tuple[float, float]]]:
     for level, noise in LEVELS.items():
         rows = [measured(chains, noise, database, seed) for seed, chains in enumerate(some)]
         for name, (figure, reach, better, unit) in figures().items():
-            line = Comparison(stage=level, figure=name, value=figure(rows), unit=unit, reach=reach, better=better)
-            lines.append((line, interval(figure, rows)))
+            of = partial(_of_chosen, figure, rows)
+            lines.append(Line(name, level, estimate(of, len(rows)), unit, reach, better))
     return lines
+
+
+def _of_chosen(figure: Callable[[Sequence[Row]], float], rows: Sequence[Row], chosen: Tensor) -> float:
+    return figure([rows[i] for i in chosen.tolist()])
 
 
 def main(n: Annotated[int, typer.Option(help="Structures of the reported half.")] = 30) -> None:
     """Print the table."""
     if not REAL_DATA.is_dir():
         raise typer.BadParameter(f"no structures at {REAL_DATA}; set VITRIFLOW_REAL_DATA")
-    print("| detections | figure | measured | 95 % over structures | to reach |\n|---|---|---|---|---|")
-    for c, (low, high) in compare(REAL_DATA, n):
-        print(f"| {c.stage} | {c.figure} | {c.value:.3g} {c.unit} | {low:.3g} to {high:.3g} | {c.reach_words} |")
+    print(*rows_of(compare(REAL_DATA, n)), sep="\n")
 
 
 if __name__ == "__main__":

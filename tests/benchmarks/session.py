@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from flows.process_session import process_session
 from flows.recipe import read_recipe
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
-from tests.benchmarks import apoferritin, detection, models, operation
+from tests.benchmarks import apoferritin, estimates, model_tables, operation
 from tests.truth.real_maps import REAL_DATA
 
 SEED = 20261
@@ -37,6 +38,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="Folder for sessions and tables.")] = Path("bench"),
     seed: Annotated[int, typer.Option(help="Of the simulated session.")] = SEED,
     only: Annotated[str, typer.Option(help="simulated, real, models, operation or all.")] = "all",
+    quick: Annotated[bool, typer.Option("--quick", help="Few models of each kind, no benchmark.")] = False,
 ) -> None:
     """Run the benchmark of whole sessions and of the machinery."""
     root = folder.resolve()
@@ -63,13 +65,14 @@ def main(
             tables.append(f"(no real data at {REAL_DATA}; set VITRIFLOW_REAL_DATA)")
         if only in ("models", "all") and REAL_DATA.is_dir():
             shutil.rmtree(root / "models", ignore_errors=True)
-            maps = [detection.figures(read(REAL_DATA)) for read in detection.MAPS]
-            tables += ["## Residues found in real maps", detection.table(maps)]
-            modelled = models.models(root / "models", REAL_DATA)
-            for name, found, reports in modelled:
-                tables += [f"## Model: {name}", accuracy(found), resources(reports)]
-            lines = [c.model_dump() for _, found, _ in modelled for c in found]
-            (root / "models.json").write_text(json.dumps(lines, indent=1))
+            sections = {
+                "Models in real maps": model_tables.real_sections(root / "models", REAL_DATA, quick),
+                "Models in simulated maps": model_tables.simulated_sections(root / "models", REAL_DATA, quick),
+            }
+            for name, some in sections.items():
+                tables += [f"## {name}{' (quick: no benchmark)' if quick else ''}", estimates.table(some)]
+            found_lines = [asdict(section) for some in sections.values() for section in some]
+            (root / "models.json").write_text(json.dumps(found_lines, indent=1))
     text = "\n\n".join(tables) + "\n"
     (root / "bench.md").write_text(text)
     Console(soft_wrap=True).print(text, markup=False, highlight=False)

@@ -1,0 +1,46 @@
+"""Every figure that models are asked for, in one table of real maps and one of simulated maps.
+
+``python -m tests.benchmarks.session --only models`` runs it; ``--quick`` with few cases of each kind, to see
+whether something broke: its figures are no benchmark.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks import detection, models, nucleic_acids, rebuilding, secondary_structure, validation
+from tests.benchmarks.estimates import Section, measured
+
+_MANY, _FEW = 120, 12
+"""Patches of secondary structure."""
+_EVERY, _TWO = 1000, 2
+"""Structures that errors are planted in for the validation."""
+_REBUILT = 13
+"""As many of them as errors are repaired in."""
+
+
+def real_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
+    """Of real maps, none of which anything was tuned on."""
+    cases = (models.vp6_case,) if is_quick else (models.apoferritin_case, models.vp6_case)
+    return [
+        measured("residues found", detection.__doc__, lambda: detection.lines(data)),
+        *(models.modelled(folder, data, case) for case in cases),
+        measured("secondary structure", secondary_structure.__doc__, lambda: secondary_structure.real_lines(data)),
+        measured("Q-scores", validation.__doc__, lambda: validation.q_score_lines(data)),
+    ]
+
+
+def simulated_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
+    """Of maps simulated from structures that were held out."""
+    n_patches, n_planted, n_rebuilt = (_FEW, _TWO, _TWO) if is_quick else (_MANY, _EVERY, _REBUILT)
+    levels = nucleic_acids.LEVELS_ANGSTROM[-1:] if is_quick else nucleic_acids.LEVELS_ANGSTROM
+    case = models.small_simulated_case if is_quick else models.simulated_case
+    return [
+        models.modelled(folder, data, case),
+        measured(
+            "secondary structure", secondary_structure.__doc__, lambda: secondary_structure.lines(data, n_patches)
+        ),
+        measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels)),
+        measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted)),
+        measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt)),
+    ]
