@@ -1,0 +1,68 @@
+"""Structures come to lie where they stand in a map, however they were turned before."""
+
+import math
+
+import pytest
+import torch
+
+from kernels.maps.grid import DensityGrid
+from kernels.models.docking import docked
+from kernels.models.map_fit import model_density
+from kernels.rotations import random_rotations
+from tests.truth.cage_model import cage_subunit
+
+RESOLUTION = 7.0
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A subunit in a map of 7 Å away from the origin, with noise; and the same turned and moved away."""
+    model = cage_subunit()
+    low, high = model.coordinates_angstrom.amin(0) - 22, model.coordinates_angstrom.amax(0) + 30
+    shape = [int(n) for n in ((high - low) / 2.0).ceil()]
+    empty = DensityGrid(torch.zeros(shape), 2.0, low)
+    density = model_density(model, empty, RESOLUTION).voxels
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    grid = empty.with_voxels(density + 0.5 * density.std() * noise)
+    rotation = random_rotations(1, torch.Generator().manual_seed(5))[0].double()
+    turned = model.at((model.coordinates_angstrom - model.coordinates_angstrom.mean(0)) @ rotation.T + 300.0)
+    return grid, model, turned
+
+
+def weights_of(model):
+    return torch.tensor([{"C": 6.0, "N": 7.0, "O": 8.0, "S": 16.0}[e] for e in model.elements])
+
+
+def rmsd(a, b) -> float:
+    return float((a - b).square().sum(-1).mean().sqrt())
+
+
+@pytest.fixture(scope="module")
+def found(case):
+    grid, model, turned = case
+    return docked(grid, turned.coordinates_angstrom, weights_of(model), RESOLUTION, n_poses=5)
+
+
+def test_a_turned_structure_comes_back(case, found):
+    _, model, turned = case
+    assert rmsd(found.placed(turned.coordinates_angstrom), model.coordinates_angstrom) < 0.7
+    assert float(found.correlation[0]) > 0.8
+    assert (found.correlation.diff() <= 0).all()
+    assert float(found.correlation[0] - found.correlation[1]) > 0.1
+
+
+def test_poses_are_rotations_and_differ(case, found):
+    _, _, turned = case
+    identity = torch.eye(3, dtype=torch.float64).expand(len(found), 3, 3)
+    torch.testing.assert_close(found.rotation @ found.rotation.transpose(1, 2), identity, atol=1e-5, rtol=0)
+    assert (torch.linalg.det(found.rotation) > 0).all()
+    placed = [found.placed(turned.coordinates_angstrom, i) for i in range(len(found))]
+    assert all(rmsd(placed[i], placed[j]) > 3 for i in range(len(found)) for j in range(i))
+
+
+def test_a_mirrored_structure_fits_less(case, found):
+    grid, model, turned = case
+    mirrored = turned.coordinates_angstrom * torch.tensor([-1.0, 1, 1], dtype=torch.float64)
+    wrong = docked(grid, mirrored, weights_of(model), RESOLUTION, n_poses=1)
+    assert float(found.correlation[0] - wrong.correlation[0]) > 0.08
+    assert not math.isnan(float(wrong.correlation[0]))
