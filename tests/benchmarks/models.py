@@ -37,7 +37,7 @@ from tests.truth.monomers import unpacked_monomers
 from tests.truth.real_maps import apoferritin, vp6
 
 _SIMULATED, _SMALL = "3L89_r", "1E96_l"
-"""Of structures that were held out: 545 residues, and 178 to see quickly whether something broke."""
+"""Of structures that were held out: 545 residues, and 184 to see quickly whether something broke."""
 _MINUTES, _MINUTES_WITH_GPU, _GIGABYTES = 10.0, 2.0, 6.0
 """To reach, for some 500 residues at 3 Å."""
 _RADIUS_ANGSTROM = 3.0

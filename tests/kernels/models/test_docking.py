@@ -17,7 +17,7 @@ RESOLUTION = 7.0
 @pytest.fixture(scope="module")
 def case():
     """A subunit in a map of 7 Å away from the origin, with noise; and the same turned and moved away."""
-    model = cage_subunit()
+    model = cage_subunit(90)
     low, high = model.coordinates_angstrom.amin(0) - 22, model.coordinates_angstrom.amax(0) + 30
     shape = [int(n) for n in ((high - low) / 2.0).ceil()]
     empty = DensityGrid(torch.zeros(shape), 2.0, low)
