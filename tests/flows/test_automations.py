@@ -320,5 +320,9 @@ def test_a_gain_alarm_is_told(client, receiver):
 
 
 def test_the_server_logged_no_error(client, settings):
-    log = (settings.home / "prefect.log").read_text()
-    assert not re.findall(r".*\bERROR\b.*", log)
+    """None but of SQLite, where two writers met: the server takes such a message again, three times at most."""
+    records = re.split(r"(?m)^(?=\d\d:\d\d:\d\d\.\d+ \|)", (settings.home / "prefect.log").read_text())
+    errors = [record for record in records if re.match(r"\S+ \| (ERROR|CRITICAL)\b", record)]
+    taken_again = [record for record in errors if "consume_loop" in record and "database is locked" in record]
+    assert [record for record in errors if record not in taken_again] == []
+    assert list((settings.home / "prefect").glob("dlq/*")) == []
