@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,16 @@ def cut_around(grid: DensityGrid, places_angstrom: Tensor, margin_angstrom: floa
         )
     (z, y, x), (z_end, y_end, x_end) = first.tolist(), end.tolist()
     return DensityGrid(grid.voxels[z:z_end, y:y_end, x:x_end], grid.voxel_size_angstrom, grid.to_angstrom(first).cpu())
+
+
+def box_of(voxels: Tensor, first: Sequence[int], size: Sequence[int]) -> Tensor:
+    """(z, y, x) voxels of a box that begins at some voxel, zero where it reaches out of the map."""
+    box = voxels.new_zeros(*size)
+    here = [slice(max(0, f), max(0, min(n, f + s))) for f, s, n in zip(first, size, voxels.shape)]
+    there = [slice(h.start - f, h.stop - f) for h, f in zip(here, first)]
+    if all(h.start < h.stop for h in here):
+        box[tuple(there)] = voxels[tuple(here)]
+    return box
 
 
 def _words(place: Tensor) -> str:

@@ -16,11 +16,21 @@ _WORKING_ELEMENTS = 8_000_000
 
 def spline_coefficients(voxels: Tensor) -> Tensor:
     """(z, y, x) coefficients whose cubic B-spline passes through every voxel of a periodic map."""
+    return torch.fft.irfftn(torch.fft.rfftn(voxels) / _response(voxels), s=voxels.shape)
+
+
+def spline_values(coefficients: Tensor) -> Tensor:
+    """(z, y, x) voxels that the spline of `spline_coefficients` passes through."""
+    return torch.fft.irfftn(torch.fft.rfftn(coefficients) * _response(coefficients), s=coefficients.shape)
+
+
+def _response(voxels: Tensor) -> Tensor:
+    """(z, y, x // 2 + 1) of the spline in all three directions."""
     response = torch.ones((), device=voxels.device)
     frequency = fourier.frequencies(voxels.shape, device=voxels.device)
     for axis in range(3):
         response = response * spline_response(frequency[..., axis])
-    return torch.fft.irfftn(torch.fft.rfftn(voxels) / response, s=voxels.shape)
+    return response
 
 
 def sampled(coefficients: Tensor, points_px: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -53,10 +53,6 @@ class ProteinDetections:
     def take(self, index: Tensor) -> ProteinDetections:
         """Some of them, by a mask or by their rows."""
         return ProteinDetections(*(getattr(self, field.name)[index] for field in fields(self)))
-
-    def with_amino_acid(self, probability: Tensor) -> ProteinDetections:
-        """The same with other probabilities (n, 20) of their amino acids."""
-        return replace(self, amino_acid=probability)
 
     def on_cpu(self) -> ProteinDetections:
         """The same in single precision on the CPU."""

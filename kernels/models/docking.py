@@ -83,8 +83,8 @@ def docked(
     radius = float(atoms.square().sum(-1).mean().sqrt())
     searched = max(resolution_angstrom, _SEARCHED_ANGSTROM, _SEARCHED_OF_RADIUS * radius)
     found = _search(grid, atoms, weights.float(), searched, radius, 5 * n_poses)
-    fitted = _fitted(grid, atoms, weights.float(), resolution_angstrom, found)
-    judged = _judged(grid, atoms, weights.float(), resolution_angstrom, fitted)
+    field = _Field(grid, resolution_angstrom, 0.0)
+    judged = _judged(field, atoms, weights.float(), _fitted(field, atoms, weights.float(), found))
     kept = _different(judged, atoms, n_poses)
     return Placements(kept.rotation, kept.shift_angstrom - middle, kept.correlation)
 
@@ -99,7 +99,7 @@ class _Field:
         self.voxel = coarse.voxel_size_angstrom
         self.inside = tuple(coarse.voxels.shape)
         pad = math.ceil(reach / self.voxel) + 2
-        self.shape = tuple(_even(n + pad) for n in self.inside)
+        self.shape = tuple(fourier.fast_size(n + pad) for n in self.inside)
         self.first = coarse.origin_angstrom.float()
         density = torch.zeros(self.shape)
         density[tuple(slice(0, n) for n in self.inside)] = coarse.voxels.float() - coarse.voxels.float().mean()
@@ -128,20 +128,6 @@ class _Field:
         return cross / (n * variance).sqrt()
 
 
-def _even(n: int) -> int:
-    """A length that transforms fast."""
-    while any(n % p for p in (2,)) or _rest(n) > 1:
-        n += 1
-    return n
-
-
-def _rest(n: int) -> int:
-    for prime in (2, 3, 5):
-        while n % prime == 0:
-            n //= prime
-    return n
-
-
 def _search(
     grid: DensityGrid, atoms: Tensor, weights: Tensor, resolution: float, radius: float, n_kept: int
 ) -> Placements:
@@ -162,9 +148,8 @@ def _search(
     return _different(everything, atoms, n_kept)
 
 
-def _fitted(grid: DensityGrid, atoms: Tensor, weights: Tensor, resolution: float, start: Placements) -> Placements:
+def _fitted(field: _Field, atoms: Tensor, weights: Tensor, start: Placements) -> Placements:
     """Each pose uphill in the density, blurred as its atoms are, that they stand in."""
-    field = _Field(grid, resolution, 0.0)
     blurred = torch.fft.irfftn(field.transform * field.bell, s=field.shape)
     coefficients = spline_coefficients(blurred / blurred.std())
     chosen = torch.linspace(0, len(atoms) - 1, min(len(atoms), _N_FITTED_ATOMS)).round().long()
@@ -186,10 +171,9 @@ def _fitted(grid: DensityGrid, atoms: Tensor, weights: Tensor, resolution: float
         return Placements((from_rotation_vector(turn) @ rotation).double(), (shift + move).double(), start.correlation)
 
 
-def _judged(grid: DensityGrid, atoms: Tensor, weights: Tensor, resolution: float, poses: Placements) -> Placements:
+def _judged(field: _Field, atoms: Tensor, weights: Tensor, poses: Placements) -> Placements:
     """With the local correlation at the full resolution, the best pose first."""
     coefficients: list[Tensor] = []
-    field = _Field(grid, resolution, 0.0)
     density = torch.fft.irfftn(field.transform, s=field.shape)
     for rotation, shift in zip(poses.rotation.float(), poses.shift_angstrom.float()):
         points = (atoms @ rotation.T + shift - field.first) / field.voxel

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernels import fourier
 from kernels.maps.grid import DensityGrid
-from kernels.maps.sampling import sampled, spline_coefficients
+from kernels.maps.sampling import sampled, spline_coefficients, spline_values
 from kernels.specimen.potential import atomic_potential, scattering_factor
 
 _PAIR_REACH_ANGSTROM = 30.0
@@ -120,22 +120,13 @@ class AtomEvidence:
 
     def sigma(self) -> DensityGrid:
         """Support in standard deviations of its noise, on voxels."""
-        response = torch.ones(())
-        for axis in range(3):
-            response = response * _spline_response(self.support.voxels.shape, axis)
-        values = torch.fft.irfftn(torch.fft.rfftn(self.support.voxels) * response, s=self.support.voxels.shape)
-        return self.support.with_voxels(values / self.own**0.5)
+        return self.support.with_voxels(spline_values(self.support.voxels) / self.own**0.5)
 
     def pair(self, distance_angstrom: Tensor) -> Tensor:
         """(...) in nats at distances, linear between steps."""
         position = (distance_angstrom / _PAIR_STEP_ANGSTROM).clamp(max=len(self.pairs) - 1.001)
         lower = position.floor().long()
         return torch.lerp(self.pairs[lower], self.pairs[lower + 1], (position - lower).to(self.pairs.dtype))
-
-
-def _spline_response(shape: torch.Size, axis: int) -> Tensor:
-    frequency = fourier.frequencies(shape)[..., axis]
-    return (2 + torch.cos(2 * torch.pi * frequency)) / 3
 
 
 def atom_evidence(found: Unexplained, b_factor_angstrom2: float) -> AtomEvidence:

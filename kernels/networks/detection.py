@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv3d
 
 from kernels import fourier
+from kernels.maps.cutting import box_of
 from kernels.maps.grid import DensityGrid
 from kernels.models.detections import NucleotideDetections, ProteinDetections
 from kernels.models.neighbours import gathered
@@ -101,7 +102,7 @@ def detect(
         tiles = [tile for tile in tiles if bool(is_wanted(place.of(_core(tile, shape, device))).any())]
     for first in range(0, len(tiles), tile_batch):
         batch = tiles[first : first + tile_batch]
-        cubes = torch.stack([_cut(density, tile) for tile in batch])
+        cubes = torch.stack([box_of(density, *zip(*tile)) for tile in batch])
         told_of_tiles = answers(network, _scaled(cubes, unit), n_turns)
         for tile, channels in zip(batch, told_of_tiles):
             centres, inner, target = _inner(tile, shape, device)
@@ -212,15 +213,6 @@ def _tiles(shape: tuple[int, ...]) -> Iterator[_Tile]:
             core = _LARGEST_TILE - 2 * _MARGIN
             per_axis.append([(first - _MARGIN, _LARGEST_TILE) for first in range(0, n, core)])
     return ((a, b, c) for a in per_axis[0] for b in per_axis[1] for c in per_axis[2])
-
-
-def _cut(density: Tensor, tile: _Tile) -> Tensor:
-    """Voxels of a tile, zero where it reaches out of the map."""
-    cube = density.new_zeros([size for _, size in tile])
-    here = tuple(slice(max(0, first), min(n, first + size)) for (first, size), n in zip(tile, density.shape))
-    there = tuple(slice(s.start - first, s.stop - first) for s, (first, _) in zip(here, tile))
-    cube[there] = density[here]
-    return cube
 
 
 def _inner(

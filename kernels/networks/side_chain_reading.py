@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from kernels.maps.cutting import box_of
 from kernels.maps.grid import DensityGrid
 from kernels.models.detections import ProteinDetections
 from kernels.networks.detection import resampled
@@ -39,7 +42,7 @@ def read_side_chains(reader: SideChainReader, grid: DensityGrid, backbone_angstr
     corners, group = torch.unique((voxels[:, 1] / _CORE).floor().long(), dim=0, return_inverse=True)
     for number, corner in enumerate(corners):
         first = corner * _CORE - _MARGIN
-        fine = finer(_cut(density, first, _CORE + 2 * _MARGIN)[None])[0]
+        fine = finer(box_of(density, first.tolist(), [_CORE + 2 * _MARGIN] * 3)[None])[0]
         for rows in torch.nonzero(group == number).squeeze(1).split(_BATCH):
             seen = surroundings(fine, side_chain_frames(voxels[rows]), voxels[rows, 1] - first)
             with torch.autocast(device.type, torch.bfloat16):
@@ -47,23 +50,12 @@ def read_side_chains(reader: SideChainReader, grid: DensityGrid, backbone_angstr
     return logits
 
 
-def _cut(density: Tensor, first: Tensor, side: int) -> Tensor:
-    """A cube of the density that begins at some voxel, zero where it reaches out of the map."""
-    cube = density.new_zeros(side, side, side)
-    begin = first.clamp(min=0).tolist()
-    end = (first + side).minimum(torch.tensor(density.shape, device=first.device)).tolist()
-    if all(b < e for b, e in zip(begin, end)):
-        there = tuple(slice(b - f, e - f) for b, e, f in zip(begin, end, first.tolist()))
-        cube[there] = density[tuple(slice(b, e) for b, e in zip(begin, end))]
-    return cube
-
-
 def with_side_chains_read(reader: SideChainReader, grid: DensityGrid, found: ProteinDetections) -> ProteinDetections:
     """Candidates of a map whose amino acids are told by both networks together."""
     alpha = found.alpha_angstrom
     offset = found.backbone_offset_angstrom.to(alpha)
     logits = read_side_chains(reader, grid, torch.stack([alpha + offset[:, 0], alpha, alpha + offset[:, 1]], dim=1))
-    return found.with_amino_acid(told_together(reader.calibration, logits, found.amino_acid.to(logits)))
+    return replace(found, amino_acid=told_together(reader.calibration, logits, found.amino_acid.to(logits)))
 
 
 def told_together(weights: Tensor, logits: Tensor, detected: Tensor) -> Tensor:

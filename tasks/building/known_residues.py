@@ -82,9 +82,9 @@ def residues_around(
     grid
         The map that the network is shown where it was not asked before.
     """
-    networks = residue_networks(weights)
 
     def look() -> ProteinDetections:
+        networks = residue_networks(weights)
         if len(mates) == 1:
             return networks.detect(grid, N_TURNS).protein
         unit = unit_of_map(grid, mates)
