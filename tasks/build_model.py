@@ -20,7 +20,7 @@ from tasks.building.build_nucleic_chains import BuiltNucleicAcid, build_nucleic_
 from tasks.building.chain_names import NoChainError
 from tasks.building.compact_unit import is_apart_from_mates
 from tasks.building.competition import nucleotides_beside_protein, residues_beside
-from tasks.building.detector import cost_of_looking, residue_networks
+from tasks.building.detector import cost_of_looking, digest_of_weights, residue_networks
 from tasks.building.elements import topology_lines, traced_elements
 from tasks.building.find_residues import FoundResidues, find_residues, require_symmetry
 from tasks.building.known_residues import N_TURNS, kept_residues, question
@@ -66,6 +66,12 @@ class BuildModelParams(StageParams):
     """Weights of a network that was trained elsewhere; None for those that come with the project."""
 
 
+class _AskedParams(BuildModelParams):
+    """With what the network's weights are, so that a model is built anew by one that has learnt more."""
+
+    digest: str
+
+
 @task(name="build_model", cache_policy=NO_CACHE)
 def build_model(session_url: str, params: BuildModelParams) -> StageReport:
     """``models/built`` from a map, B-factors 100 times the confidence. Memory: see `_needs`.
@@ -73,7 +79,8 @@ def build_model(session_url: str, params: BuildModelParams) -> StageReport:
     N, CA, C and O of proteins, all heavy atoms of nucleic acids. Of a map with symmetry one asymmetric unit is built,
     of proteins only; the file says that its copies make up the assembly.
     """
-    return run_stage(session_url, _building, [f"{_PRODUCT} in {params.map}"], params)
+    asked = _AskedParams(digest=digest_of_weights(params.weights), **params.model_dump())
+    return run_stage(session_url, _building, [f"{_PRODUCT} in {params.map}"], asked)
 
 
 def _inputs(_store: SessionStore, item: str) -> list[str]:

@@ -19,7 +19,7 @@ from tasks.model_refinement.evidence import Evidence
 from tasks.model_refinement.servalcat import Effort, refined
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, read_map
+from tasks.stores.products.map_store import density_grid, density_map, map_mates, with_halves
 from tasks.stores.products.model_store import read_model, write_model, write_placement
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
@@ -89,11 +89,8 @@ def _place(store: SessionStore, item: str, params: PlaceLigandsParams, attempt: 
 
 def _halves(store: SessionStore, params: PlaceLigandsParams) -> tuple[DensityGrid, DensityGrid] | None:
     """Half maps of the map itself or of the refinement it comes from; None where neither has any."""
-    for name in (params.map, params.half_maps):
-        record = store.product(f"maps/{name}").record() if name else None
-        if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
-            return density_grid(store, name, "half_1"), density_grid(store, name, "half_2")
-    return None
+    name = with_halves(store, params.map, params.half_maps)
+    return None if name is None else (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
 
 
 def _refined(

@@ -12,8 +12,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field, field_validator, model_validator
 
-from kernels.models.atomic_model import AtomicModel
-from kernels.models.residues import AMINO_ACID_LETTERS, BASES
 from tasks.building.sequences import told_kind
 from tasks.formats import FormatError
 from tasks.formats.prediction import Prediction, read_predictions
@@ -149,12 +147,11 @@ def _predict(_store: SessionStore, _item: str, params: _ContentParams, attempt: 
 
 def _check_sequences(prediction: Prediction, params: PredictStructureParams) -> None:
     """Raise FormatError where a sequence that was given is none of the prediction's."""
-    chains = _letters(prediction.structure.model)
+    chains = prediction.structure.model.sequences
     for number, given in enumerate(params.sequences, start=1):
         kind, letters = told_kind(given)
-        if kind == "dna":
-            letters = letters.replace("T", "U")  # as bases are told
-        best = max((_shared(letters, chain) for chain in chains.values()), default=0.0)
+        told = letters if kind == "protein" else letters.replace("T", "U").lower()  # as `sequences` tells bases
+        best = max((_shared(told, chain) for chain in chains.values()), default=0.0)
         if best < _SAME_SHARE:
             raise FormatError(
                 f"sequence {number} ({letters[:12]}…, {len(letters)} residues) is none of the prediction's: the most"
@@ -162,16 +159,6 @@ def _check_sequences(prediction: Prediction, params: PredictStructureParams) -> 
                 + ", ".join(f"{name}: {chain[:12]}…, {len(chain)}" for name, chain in list(chains.items())[:4])
                 + "); give a prediction of this protein, or its sequence"
             )
-
-
-def _letters(model: AtomicModel) -> dict[str, str]:
-    """Sequence of each chain; what is neither amino acid nor nucleotide is left out."""
-    found: dict[str, str] = {}
-    for residue, amino_acid, base in zip(model.residues, model.amino_acid.tolist(), model.base.tolist()):
-        if amino_acid >= 0 or base >= 0:
-            letter = AMINO_ACID_LETTERS[amino_acid] if amino_acid >= 0 else BASES[base]
-            found[residue.chain] = found.get(residue.chain, "") + letter
-    return found
 
 
 def _shared(first: str, second: str) -> float:

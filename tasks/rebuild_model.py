@@ -12,7 +12,7 @@ from pydantic import Field
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.polymers import PROTEIN
-from tasks.building.detector import cost_of_looking
+from tasks.building.detector import cost_of_looking, digest_of_weights
 from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.building.sequences import sequences_of, targets
 from tasks.rebuilding.maps import like_the_map
@@ -21,8 +21,8 @@ from tasks.rebuilding.windows import doubtful_residues
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, has_map, map_mates, map_sizes, masked_grid, read_map
-from tasks.stores.products.model_store import n_residues_of, read_model, write_model
+from tasks.stores.products.map_store import density_grid, map_mates, masked_grid, with_halves
+from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
@@ -48,13 +48,21 @@ class RebuildModelParams(StageParams):
     """Of the network; None for those that come with the project."""
 
 
+class _AskedParams(RebuildModelParams):
+    """With what the weights of the network are, where it is asked."""
+
+    digest: str | None
+
+
 @task(name="rebuild_model", cache_policy=NO_CACHE)
 def rebuild_model(session_url: str, params: RebuildModelParams) -> StageReport:
     """``models/rebuilt-<round>`` from a model and its validation; skipped where nothing is to be done.
 
     Memory: see `_needs`.
     """
-    return run_stage(session_url, _rebuilding, [f"rebuilt-{params.round}{_OF}{params.model}{_IN}{params.map}"], params)
+    digest = digest_of_weights(params.weights) if params.is_network_asked else None
+    asked = _AskedParams(digest=digest, **params.model_dump())
+    return run_stage(session_url, _rebuilding, [f"rebuilt-{params.round}{_OF}{params.model}{_IN}{params.map}"], asked)
 
 
 _HALF = " half_1"
@@ -123,20 +131,19 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
 def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityGrid, str | None]:
     """The first half map, filtered as the map is, and the map that it is of; or the map, where there are no halves."""
     grid = density_grid(store, params.map)
-    for name in (params.map, params.half_maps):
-        record = store.product(f"maps/{name}").record() if name else None
-        if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
-            halves = [density_grid(store, name, half) for half in ("half_1", "half_2")]
-            if halves[0].voxels.shape == grid.voxels.shape:
-                return like_the_map(halves[0], halves[1], grid), name
+    name = with_halves(store, params.map, params.half_maps)
+    if name is not None:
+        halves = [density_grid(store, name, half) for half in ("half_1", "half_2")]
+        if halves[0].voxels.shape == grid.voxels.shape:
+            return like_the_map(halves[0], halves[1], grid), name
     return grid, None
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: RebuildModelParams) -> Need | None:
-    n_residues = n_residues_of(store, params.model)
-    if n_residues is None or not has_map(store, params.map):
+    work = model_in_map(store, params.model, params.map)
+    if work is None:
         return None
-    sizes = map_sizes(store, params.map)
+    n_residues, sizes = work
     asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
     return Need(
         stage=_rebuilding.name,

@@ -20,8 +20,8 @@ from tasks.model_refinement.rounds import refined_rounds
 from tasks.records.forecast import Need
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, has_map, map_mates, map_sizes, read_map
-from tasks.stores.products.model_store import n_residues_of, read_model, write_model
+from tasks.stores.products.map_store import density_grid, density_map, map_mates, read_map
+from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.connection import require_workers
 from tasks.workers.stage import Stage, run_stage
@@ -137,10 +137,10 @@ def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstro
 def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams) -> Need | None:
     """Of real space, and of servalcat, which runs beside the worker: 0.32 and 0.44 GB, 4 and 8 CPU-s a run, for 30 and
     120 residues in boxes of 54 and 96 voxels a side."""
-    n_residues = n_residues_of(store, _source(params))
-    if n_residues is None or not has_map(store, params.map):
+    work = model_in_map(store, _source(params), params.map)
+    if work is None:
         return None
-    sizes = map_sizes(store, params.map)
+    n_residues, sizes = work
     by_servalcat = params.without_library == "refuse"
     voxel = sizes.sides_angstrom[0] / sizes.shape[0]
     n_around = min(sizes.n_voxels, _ROOM_OF_RESIDUE_ANGSTROM3 * n_residues / voxel**3)

@@ -10,12 +10,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
 from kernels.networks.detection_targets import WEIGHTS, CellTargets, losses
 from kernels.networks.residue_detector import ResidueDetector, split
 from tasks.training.calibration import calibration_error, calibration_of
-from tasks.training.course import Course, SplitStructures, TrainingParams, one_thread
+from tasks.training.course import Course, SplitStructures, TrainingParams
 from tasks.training.patches import SimulatedPatches, batch_of, moved
 from tasks.training.scores import held_out_scores
 
@@ -56,19 +55,15 @@ def train_residue_detector(folder: str, params: TrainResidueDetectorParams) -> d
     )
     torch.manual_seed(params.seed)
     course = Course(Path(folder), "residue_detector", params, ResidueDetector())
-    n_patches = params.n_steps * params.batch_size
     patches = SimulatedPatches(
-        structures.trained, params.seed, n_patches, params.patch_voxels, params.nucleic_share, params.good_at_first
+        structures.trained,
+        params.seed,
+        params.n_patches,
+        params.patch_voxels,
+        params.nucleic_share,
+        params.good_at_first,
     )
-    loader = DataLoader(
-        Subset(patches, range(course.step * params.batch_size, n_patches)),
-        params.batch_size,
-        collate_fn=batch_of,
-        num_workers=params.n_loaders,
-        worker_init_fn=one_thread,
-        prefetch_factor=4 if params.n_loaders else None,
-    )
-    course.run(loader, _losses, WEIGHTS, lambda network: held_out_scores(network, scored))
+    course.run(course.loader(patches, batch_of), _losses, WEIGHTS, lambda network: held_out_scores(network, scored))
     course.averaged.calibration.copy_(calibration_of(course.averaged, calibrating))
     course.save()
     scores = held_out_scores(course.averaged, scored)

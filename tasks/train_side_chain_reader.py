@@ -10,11 +10,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Subset
 
 from kernels.networks.side_chain_reader import SideChainReader
 from tasks.building.detector import detector
-from tasks.training.course import Course, SplitStructures, TrainingParams, one_thread
+from tasks.training.course import Course, SplitStructures, TrainingParams
 from tasks.training.side_chains import SideChains, SimulatedSideChains, joint_weights, reading_scores, together
 
 _SCORED_SEED, _CALIBRATED_SEED = 900_003, 900_004
@@ -55,9 +54,8 @@ def train_side_chain_reader(folder: str, params: TrainSideChainReaderParams) -> 
     finder = detector(params.detector).to("cpu")
     torch.manual_seed(params.seed)
     course = Course(Path(folder), "side_chain_reader", params, SideChainReader())
-    n_patches = params.n_steps * params.batch_size
     side_chains = SimulatedSideChains(
-        structures.trained, finder, params.seed, n_patches, params.patch_voxels, is_moved=True
+        structures.trained, finder, params.seed, params.n_patches, params.patch_voxels, is_moved=True
     )
     calibrating, scored = (
         together([simulated[i] for i in range(len(simulated))])
@@ -66,15 +64,8 @@ def train_side_chain_reader(folder: str, params: TrainSideChainReaderParams) -> 
             for part, seed in ((structures.for_calibration, _CALIBRATED_SEED), (structures.for_scores, _SCORED_SEED))
         )
     )
-    loader = DataLoader(
-        Subset(side_chains, range(course.step * params.batch_size, n_patches)),
-        params.batch_size,
-        collate_fn=together,
-        num_workers=params.n_loaders,
-        worker_init_fn=one_thread,
-        prefetch_factor=4 if params.n_loaders else None,
-    )
-    course.run(loader, _losses, {"amino_acid": 1.0}, lambda network: reading_scores(network, scored))
+    batches = course.loader(side_chains, together)
+    course.run(batches, _losses, {"amino_acid": 1.0}, lambda network: reading_scores(network, scored))
     course.averaged.calibration.copy_(joint_weights(course.averaged, calibrating))
     course.save()
     scores = reading_scores(course.averaged, scored)

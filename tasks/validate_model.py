@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.building.detector import cost_of_looking
+from tasks.building.detector import cost_of_looking, digest_of_weights
 from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
@@ -16,13 +16,11 @@ from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import (
     density_grid,
     density_map,
-    has_map,
     map_mates,
-    map_sizes,
     masked_grid,
     read_map,
 )
-from tasks.stores.products.model_store import n_residues_of, read_model
+from tasks.stores.products.model_store import model_in_map, read_model
 from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
 from tasks.validation.judgement import Maps, judge
@@ -44,10 +42,18 @@ class ValidateModelParams(StageParams):
     """Of the network; None for those that come with the project."""
 
 
+class _AskedParams(ValidateModelParams):
+    """With what the weights of the network are, where it is asked."""
+
+    digest: str | None
+
+
 @task(name="validate_model", cache_policy=NO_CACHE)
 def validate_model(session_url: str, params: ValidateModelParams) -> StageReport:
     """``validations/<model>`` from a model and its map. Memory: see `_needs`."""
-    return run_stage(session_url, _validation, [f"{params.model}{_IN}{params.map}"], params)
+    digest = digest_of_weights(params.weights) if params.is_network_asked else None
+    asked = _AskedParams(digest=digest, **params.model_dump())
+    return run_stage(session_url, _validation, [f"{params.model}{_IN}{params.map}"], asked)
 
 
 _IN = " in "
@@ -84,10 +90,10 @@ def _validate(store: SessionStore, item: str, params: ValidateModelParams, attem
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelParams) -> Need | None:
-    n_residues = n_residues_of(store, params.model)
-    if n_residues is None or not has_map(store, params.map):
+    work = model_in_map(store, params.model, params.map)
+    if work is None:
         return None
-    sizes = map_sizes(store, params.map)
+    n_residues, sizes = work
     asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
     return Need(
         stage=_validation.name,

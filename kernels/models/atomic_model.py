@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kernels.models.residues import amino_acid_index, base_index
+from kernels.models.residues import AMINO_ACID_LETTERS, BASES, amino_acid_index, base_index
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,16 @@ class AtomicModel:
     def base(self) -> Tensor:
         """(residue,) int64 index into `residues.BASES`, -1 where the residue is no nucleotide."""
         return torch.tensor([base_index(r.name) for r in self.residues], dtype=torch.int64)
+
+    @cached_property
+    def sequences(self) -> dict[str, str]:
+        """Letters of each chain, those of nucleotides small; what is neither amino acid nor nucleotide is left out."""
+        found: dict[str, str] = {}
+        for residue, amino_acid, base in zip(self.residues, self.amino_acid.tolist(), self.base.tolist()):
+            if amino_acid >= 0 or base >= 0:
+                letter = AMINO_ACID_LETTERS[amino_acid] if amino_acid >= 0 else BASES[base].lower()
+                found[residue.chain] = found.get(residue.chain, "") + letter
+        return found
 
     def atom(self, *names: str) -> Tensor:
         """(residue, name) int64 index of each residue's atoms of these names, -1 where it has none."""

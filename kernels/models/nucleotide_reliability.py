@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.models.assessment import Assessment
 from kernels.models.nucleotide_reliability_coefficients import COEFFICIENTS
-from kernels.models.reliability import around
+from kernels.models.reliability import around, regressed
 
 _MEAN_RESOLUTION_ANGSTROM = 3.25
 
@@ -67,6 +67,4 @@ def nucleotide_probabilities(found: Assessment) -> Tensor:
     A logistic regression on `nucleotide_features`, fitted on planted errors by
     `tasks.validation.nucleotide_reliability_fit`. It is calibrated for models in which one nucleotide in six is wrong.
     """
-    mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS[:3])
-    logit = ((nucleotide_features(found) - mean) / scale) @ weight + COEFFICIENTS[3]
-    return torch.where(found.is_nucleotide, torch.sigmoid(logit), math.nan)
+    return torch.where(found.is_nucleotide, regressed(nucleotide_features(found), COEFFICIENTS), math.nan)

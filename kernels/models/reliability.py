@@ -10,6 +10,8 @@ from torch import Tensor
 from kernels.models.assessment import Assessment
 from kernels.models.reliability_coefficients import COEFFICIENTS
 
+Coefficients = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float]
+"""Mean, scale and weight of each feature; constant."""
 _LEAST_RAMACHANDRAN = 1e-4
 _USUAL_RAMACHANDRAN = 0.3
 _MEAN_RESOLUTION_ANGSTROM = 3.5
@@ -76,9 +78,14 @@ def probabilities(found: Assessment) -> Tensor:
     A logistic regression on `features`, fitted on planted errors by `tasks.validation.reliability_fit`. It is
     calibrated for models in which one residue in six is wrong.
     """
-    mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS[:3])
-    logit = ((features(found) - mean) / scale) @ weight + COEFFICIENTS[3]
-    return torch.where(found.side_chain_fit.isnan() | found.is_nucleotide, math.nan, torch.sigmoid(logit))
+    is_protein = ~(found.side_chain_fit.isnan() | found.is_nucleotide)
+    return torch.where(is_protein, regressed(features(found), COEFFICIENTS), math.nan)
+
+
+def regressed(told: Tensor, coefficients: Coefficients) -> Tensor:
+    """(residue,) probability by a logistic regression on features (residue, feature)."""
+    mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in coefficients[:3])
+    return torch.sigmoid(((told - mean) / scale) @ weight + coefficients[3])
 
 
 def verdicts(probability: Tensor, q_score: Tensor, q_expected: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def fit_ligands(
 def _with_ligand(scene: Scene, best: Candidate, chain: str, number: int) -> tuple[Scene, PlacedResidue]:
     template = best.ligand.template
     n = len(template)
-    neighbour, distance = _contact(scene, best.places)
+    neighbour, distance = scene.neighbour(best.places)
     sigma = scene.sigma.values_at(best.places)
     half = [float(grid.values_at(best.places).mean()) for grid in scene.half_sigma]
     added = AtomicModel(
@@ -162,12 +162,6 @@ def _with_ligand(scene: Scene, best: Candidate, chain: str, number: int) -> tupl
         gain_nats=round(best.gain_nats, 1),
     )  # fmt: skip
     return with_added(scene, added), row
-
-
-def _contact(scene: Scene, places: Tensor) -> tuple[str, float]:
-    apart = torch.cdist(places, scene.model.coordinates_angstrom)
-    atom = int(apart.amin(0).argmin())
-    return str(scene.model.residues[int(scene.model.residue[atom])]), float(apart.min())
 
 
 def _refusal(scene: Scene, one: RequestedLigand, best: Candidate | None, least: float) -> RefusedLigand:

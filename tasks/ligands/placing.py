@@ -114,7 +114,7 @@ def _unexplained(scene: Scene) -> list[UnexplainedDensity]:
 
 
 def _row(scene: Scene, place: torch.Tensor, sigma: float, volume: float, words: str) -> UnexplainedDensity:
-    neighbour, distance = scene.neighbour(place)
+    neighbour, distance = scene.neighbour(place[None])
     z, y, x = place.tolist()
     return UnexplainedDensity(
         place_angstrom=(z, y, x), peak_sigma=round(sigma, 2), volume_angstrom3=round(volume, 1), neighbour=neighbour,

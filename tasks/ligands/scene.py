@@ -58,9 +58,9 @@ class Scene:
         nearest = [torch.cdist(some, place).argmin(1) for some in places.double().split(_PLACES_AT_ONCE)]
         return torch.cat(nearest) < len(self.model)
 
-    def neighbour(self, place: Tensor) -> tuple[str, float]:
-        """Residue whose atom is nearest to a place (3,), and how far that is."""
-        apart = (self.model.coordinates_angstrom - place).norm(dim=1)
+    def neighbour(self, places: Tensor) -> tuple[str, float]:
+        """Residue whose atom is nearest to any of some places (n, 3), and how far that is."""
+        apart = torch.cdist(places.double(), self.model.coordinates_angstrom).amin(0)
         at = int(apart.argmin())
         return str(self.model.residues[int(self.model.residue[at])]), float(apart[at])
 

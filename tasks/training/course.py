@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from tasks.records.session import StageParams
 from tasks.training.structures import TrainingStructure, read_structures
@@ -56,6 +57,11 @@ class TrainingParams(StageParams):
     n_scored_patches: int = Field(default=60, ge=1)
     longest_seconds: float | None = Field(default=None, gt=0)
     """Training stops here and goes on from its checkpoint when it is called again."""
+
+    @property
+    def n_patches(self) -> int:
+        """That all steps take."""
+        return self.n_steps * self.batch_size
 
 
 class SplitStructures:
@@ -115,6 +121,18 @@ class Course(Generic[Network]):
             self._optimizer.load_state_dict(kept["optimizer"])
             self.step, self._spent = kept["step"], kept["cpu_seconds"]
             logger.info("goes on at step %d", self.step)
+
+    def loader(self, patches: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> Iterable[Batch]:
+        """Batches of patches, numbered as their data set is, from the step on that is next."""
+        loader: DataLoader[Any] = DataLoader(
+            Subset(patches, range(self.step * self._params.batch_size, self._params.n_patches)),
+            self._params.batch_size,
+            collate_fn=collate,
+            num_workers=self._params.n_loaders,
+            worker_init_fn=_one_thread,
+            prefetch_factor=4 if self._params.n_loaders else None,
+        )
+        return loader
 
     def run(
         self,
@@ -203,6 +221,6 @@ class Course(Generic[Network]):
         logger.info("%s", line)
 
 
-def one_thread(_worker: int) -> None:
+def _one_thread(_worker: int) -> None:
     """For processes that load: the network has the cores."""
     torch.set_num_threads(1)

@@ -42,15 +42,25 @@ class SimulatedPatches(Dataset[tuple[Tensor, CellTargets]]):
 
     def simulate(self, number: int) -> SimulatedPatch:
         """Patch of a number, not normalised."""
-        draw = Draw(torch.Generator().manual_seed((self._seed << 32) + number))
-        at = torch.searchsorted(self._cumulative, torch.tensor(draw.uniform(0, 1)))
-        structure = self._structures[min(int(at), len(self._structures) - 1)]
         good = self._good_at_first * max(0.0, 1 - number / (_ONLY_AT_FIRST * self._n))
-        return simulate_patch(structure.molecule, self._size, draw, good)
+        return drawn_patch(self._structures, self._cumulative, self._size, draw_of(self._seed, number), good)
 
     def __getitem__(self, number: int) -> tuple[Tensor, CellTargets]:
         """Normalised density (1, z, y, x) and what is true of its cells."""
         return example_of(self.simulate(number))
+
+
+def draw_of(seed: int, number: int) -> Draw:
+    """Random numbers of the patch of a number."""
+    return Draw(torch.Generator().manual_seed((seed << 32) + number))
+
+
+def drawn_patch(
+    structures: Sequence[TrainingStructure], cumulative: Tensor, size: int, draw: Draw, good: float = 0.0
+) -> SimulatedPatch:
+    """A patch of a structure drawn by cumulative weights (structure,); ``good`` as for `simulate_patch`."""
+    at = torch.searchsorted(cumulative, torch.tensor(draw.uniform(0, 1)))
+    return simulate_patch(structures[min(int(at), len(structures) - 1)].molecule, size, draw, good)
 
 
 def example_of(patch: SimulatedPatch) -> tuple[Tensor, CellTargets]:

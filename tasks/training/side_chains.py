@@ -19,8 +19,9 @@ from kernels.networks.side_chain_reader import SIDE, SideChainReader, finer, sid
 from kernels.networks.side_chain_reading import told_together
 from kernels.rotations import from_rotation_vector
 from kernels.scores import expected_calibration_error, matched_points
-from kernels.specimen.map_simulation import Draw, SimulatedPatch, simulate_patch
+from kernels.specimen.map_simulation import Draw, SimulatedPatch
 from tasks.training.calibration import most_likely
+from tasks.training.patches import draw_of, drawn_patch
 from tasks.training.scores import RESOLUTION_BINS
 from tasks.training.structures import TrainingStructure, sampling_weights
 
@@ -95,10 +96,8 @@ class SimulatedSideChains(Dataset[SideChains]):
 
     def __getitem__(self, number: int) -> SideChains:
         """Residues of a patch; none of a patch that is too bad, or empty."""
-        draw = Draw(torch.Generator().manual_seed((self._seed << 32) + number))
-        at = torch.searchsorted(self._cumulative, torch.tensor(draw.uniform(0, 1)))
-        structure = self._structures[min(int(at), len(self._structures) - 1)]
-        patch = simulate_patch(structure.molecule, self._size, draw)
+        draw = draw_of(self._seed, number)
+        patch = drawn_patch(self._structures, self._cumulative, self._size, draw)
         if patch.resolution_angstrom > _WORST_ANGSTROM:
             return _none()
         density = normalised(resharpened(patch, draw))

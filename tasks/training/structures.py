@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.residues import AMINO_ACID_LETTERS, BASES
 from kernels.specimen.molecule import Molecule, molecule_of
 from tasks.formats import FormatError
 from tasks.formats.structure import read_structure
@@ -60,24 +59,13 @@ def read_structures(folders: Sequence[Path], excluded: Sequence[Path] = ()) -> l
         for path in paths:
             found[f"{folder.name}/{path.name}"] = read_structure(path)
     barred = {f"excluded/{path.name}": read_structure(path) for path in excluded}
-    clusters = _clusters({name: _chains(model) for name, model in [*found.items(), *barred.items()]})
+    clusters = _clusters({name: sorted(set(m.sequences.values())) for name, m in [*found.items(), *barred.items()]})
     barred_clusters = {clusters[name] for name in barred}
     kept = [name for name in found if clusters[name] not in barred_clusters]
     logger.info(
         "%d structures, %d left out as relatives of %d excluded ones", len(found), len(found) - len(kept), len(barred)
     )
     return [TrainingStructure(name, molecule_of(found[name]), clusters[name]) for name in kept]
-
-
-def _chains(model: AtomicModel) -> list[str]:
-    """Sequences of the chains in letters; those of nucleotides are small."""
-    sequences: dict[str, list[str]] = defaultdict(list)
-    for residue, amino_acid, base in zip(model.residues, model.amino_acid.tolist(), model.base.tolist()):
-        if amino_acid >= 0:
-            sequences[residue.chain].append(AMINO_ACID_LETTERS[amino_acid])
-        elif base >= 0:
-            sequences[residue.chain].append(BASES[base].lower())
-    return sorted({"".join(letters) for letters in sequences.values()})
 
 
 def _clusters(chains: dict[str, list[str]]) -> dict[str, str]:

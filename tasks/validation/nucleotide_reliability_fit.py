@@ -10,7 +10,6 @@ printed.
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from tasks.formats.structure import read_structure
 from tasks.training.structures import read_structures
 from tasks.validation.planted_errors import UNCLEAR
 from tasks.validation.planted_nucleotide_errors import NUCLEOTIDE_KINDS, plant_nucleotide_errors, whole_nucleotides
-from tasks.validation.reliability_fit import Examples, fitted, joined
+from tasks.validation.reliability_fit import Examples, coefficient_lines, fitted, joined
 from tasks.validation.simulated_map import simulate_map
 
 _SHARE_WRONG = 1 / 6
@@ -87,22 +86,20 @@ def report(examples: Examples, probability: Tensor) -> list[str]:
 
 
 def _module(mean: Tensor, scale: Tensor, weight: Tensor, constant: float) -> str:
-    lines = [
-        '"""Coefficients of `kernels.models.nucleotide_reliability`.',
-        "",
-        "Written by `tasks.validation.nucleotide_reliability_fit`.",
-        '"""',
-        "",
-        "from __future__ import annotations",
-        "",
-        "# fmt: off",
-        "COEFFICIENTS: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float] = (",
-        "    # mean, scale, weight of each feature; constant",
-    ]
-    for values in (mean, scale, weight):
-        rows = textwrap.wrap(", ".join(f"{v:.6g}" for v in values.tolist()), 110)
-        lines.append("    (\n" + "\n".join(f"        {row}" for row in rows) + ",\n    ),")
-    return "\n".join([*lines, f"    {constant:.6g},", ")", ""])
+    return "\n".join(
+        [
+            '"""Coefficients of `kernels.models.nucleotide_reliability`.',
+            "",
+            "Written by `tasks.validation.nucleotide_reliability_fit`.",
+            '"""',
+            "",
+            "from __future__ import annotations",
+            "",
+            "# fmt: off",
+            *coefficient_lines(mean, scale, weight, constant),
+            "",
+        ]
+    )
 
 
 def main(folders: Sequence[str]) -> None:

@@ -204,11 +204,7 @@ def _module(mean: Tensor, scale: Tensor, weight: Tensor, constant: float, weight
             "from __future__ import annotations",
             "",
             "# fmt: off",
-            "COEFFICIENTS: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float] = (",
-            "    # mean, scale, weight of each feature; constant",
-            *(_row(values, 6) for values in (mean, scale, weight)),
-            f"    {constant:.6g},",
-            ")",
+            *coefficient_lines(mean, scale, weight, constant),
             "AMINO_ACID_SHARES: tuple[float, ...] = (",
             *(f"    {share:.5f}," for share in shares.tolist()),
             ")",
@@ -219,6 +215,17 @@ def _module(mean: Tensor, scale: Tensor, weight: Tensor, constant: float, weight
             "",
         ]
     )
+
+
+def coefficient_lines(mean: Tensor, scale: Tensor, weight: Tensor, constant: float) -> list[str]:
+    """Of a module, for `kernels.models.reliability.regressed`."""
+    return [
+        "COEFFICIENTS: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float] = (",
+        "    # mean, scale, weight of each feature; constant",
+        *(_row(values, 6) for values in (mean, scale, weight)),
+        f"    {constant:.6g},",
+        ")",
+    ]
 
 
 def _row(values: Tensor, digits: int) -> str:

@@ -40,16 +40,16 @@ from tasks.ligands.params import PlaceLigandsParams
 from tasks.ligands.requested import RequestedLigand, read_requested
 from tasks.ligands.scene import Scene, scene
 from tasks.ligands.solvent import place_waters
-from tests.benchmarks.session import REAL_DATA
+from tests.benchmarks.estimates import share
 from tests.truth.complexes import Pocket, complex_names, held_out, pocket_maps, read_pocket
 from tests.truth.model_maps import simulated_maps
+from tests.truth.real_maps import REAL_DATA
 
 LEVELS_ANGSTROM = (2.0, 2.5, 3.0, 3.2, 3.5)
 WATER_LEVELS_ANGSTROM = (1.8, 2.0, 2.5, 3.0)
 _RIGHT_ANGSTROM = 2.0
 _WATER_ANGSTROM = 1.0
 _MOST_ATOMS = 40
-_N_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,11 @@ def _is_sure(candidate: Candidate | None) -> bool:
     return candidate is not None and candidate.probability >= PlaceLigandsParams().least_probability
 
 
-def interval(flags: list[bool]) -> tuple[float, float]:
-    """95 % of the share, in per cent, over cases drawn again."""
-    values = torch.tensor(flags, dtype=torch.float64)
-    pick = torch.randint(len(values), (_N_SAMPLES, len(values)), generator=torch.Generator().manual_seed(0))
-    low, high = (100 * values[pick].mean(1)).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
-
-
 def _share(flags: list[bool]) -> str:
     if not flags:
         return ""
-    low, high = interval(flags)
-    return f"{100 * sum(flags) / len(flags):.0f} % ({low:.0f} to {high:.0f})"
+    found = share(torch.tensor(flags))
+    return f"{found.value:.0f} % ({found.low:.0f} to {found.high:.0f})"
 
 
 def sample(data: Path, n: int) -> list[tuple[Pocket, RequestedLigand]]:

@@ -21,7 +21,6 @@ from torch import Tensor
 from flows.model import ModelRecipe, model
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.residues import AMINO_ACID_LETTERS
 from kernels.scores import matched_points
 from tasks.build_model import BuildModelParams
 from tasks.formats.map_file import write_map
@@ -60,7 +59,7 @@ def modelled(folder: Path, data: Path, read: Callable[[Path, Path], _Case]) -> S
     url = str(folder / f"{case.name.split(',')[0].replace(' ', '_')}.zarr")
     recipe = ModelRecipe(
         import_map=case.files,
-        build_model=BuildModelParams(sequences=_sequences(case.truth)),
+        build_model=BuildModelParams(sequences=tuple(dict.fromkeys(case.truth.sequences.values()))),
         refine_model=RefineModelParams(monomer_library=str(unpacked_monomers(data, folder))),
     )
     began = time.monotonic()
@@ -102,14 +101,6 @@ def _simulated(data: Path, folder: Path, name: str, is_timed: bool) -> _Case:
         write_map(paths[of], grid)
     files = ImportMapParams(**{of: str(path) for of, path in paths.items()}, resolution_angstrom=3.0)
     return _Case(f"simulated {name.split('_')[0]}, 3.0 Å", maps.model, files, is_timed)
-
-
-def _sequences(truth: AtomicModel) -> tuple[str, ...]:
-    """One for each chain of the deposited model, as far as it is there."""
-    chains: dict[str, str] = {}
-    for residue, index in zip(truth.residues, truth.amino_acid.tolist()):
-        chains[residue.chain] = chains.get(residue.chain, "") + AMINO_ACID_LETTERS[index]
-    return tuple(dict.fromkeys(chains.values()))
 
 
 def _compared(case: _Case, store: SessionStore) -> list[Line]:

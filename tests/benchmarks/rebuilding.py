@@ -40,13 +40,13 @@ from tasks.rebuilding.maps import like_the_map
 from tasks.rebuilding.rebuild import Rebuilt, rebuilt
 from tasks.rebuilding.windows import doubtful_residues
 from tasks.records.model import ModelValidation
-from tasks.training.structures import read_structures
 from tasks.validation.judgement import Maps, judge
 from tasks.validation.planted_errors import KINDS, UNCLEAR, PlantedModel, plant_errors
 from tasks.validation.reliability_fit import protein_to_plant_in
 from tests.benchmarks.estimates import Estimate, Line, estimate
 from tests.truth.model_maps import SimulatedMaps, simulated_maps
 from tests.truth.real_maps import REAL_DATA
+from tests.truth.structure_sets import structures_below
 
 _SEED, _DEVELOPMENT_SEED = 880_000, 990_000
 _SHARE_WRONG = 1 / 6
@@ -103,7 +103,7 @@ def cases(data: Path, is_development: bool, most: int) -> Iterator[Case]:
     """Structures of either set with errors, in the order of their files."""
     folder = data / "structures_bm5"
     found = 0
-    for number, structure in enumerate(read_structures([folder])):
+    for number, structure in enumerate(structures_below(folder)):
         if structure.is_held_out is is_development or found >= most:
             continue
         truth = protein_to_plant_in(read_structure(folder / Path(structure.name).name))

@@ -32,11 +32,11 @@ from kernels.scores import area_under_curve, expected_calibration_error
 from tasks.formats.map_file import read_map
 from tasks.formats.ramachandran_tables import ramachandran_tables
 from tasks.formats.structure import read_structure
-from tasks.training.structures import read_structures
 from tasks.validation.planted_errors import KINDS
 from tasks.validation.reliability_fit import Examples, examples_of, judged_model, protein_to_plant_in
 from tests.benchmarks.estimates import Line, estimate, measured, table
 from tests.truth.real_maps import REAL_DATA
+from tests.truth.structure_sets import structures_below
 
 _SEED = 770_000
 """Of planted errors; the fit uses others."""
@@ -108,7 +108,7 @@ def planted_lines(data: Path, most: int = 1000) -> list[Line]:
     """Of the first structures that the coefficients were not fitted on."""
     folder = data / "structures_bm5"
     parts: list[Examples] = []
-    for number, structure in enumerate(s for s in read_structures([folder]) if s.is_held_out):
+    for number, structure in enumerate(s for s in structures_below(folder) if s.is_held_out):
         if len(parts) == most:
             break
         truth = protein_to_plant_in(read_structure(folder / Path(structure.name).name))

@@ -58,6 +58,11 @@ def has_map(store: SessionStore, name: str) -> bool:
     return record is not None and record.state == "done"
 
 
+def with_halves(store: SessionStore, *names: str | None) -> str | None:
+    """The first of these maps that is there and has half maps; None where none has."""
+    return next((name for name in names if name and has_map(store, name) and "half_1" in read_map(store, name)), None)
+
+
 @dataclass(frozen=True)
 class MapSizes:
     """What the needs of a stage that works in a map follow from."""

@@ -9,6 +9,7 @@ from kernels.models.mates import Mates
 from tasks.formats.structure import mmcif_of, parse_mmcif
 from tasks.records.placement import Placement
 from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import MapSizes, has_map, map_sizes
 from tasks.stores.session_store import SessionStore
 
 _COUNTS = ("n_residues", "n_chains", "n_atoms", "n_copies")
@@ -55,6 +56,12 @@ def n_residues_of(store: SessionStore, name: str) -> int | None:
     """Of the model ``models/<name>``, without reading it; None where it is not there."""
     record = store.product(f"models/{name}").record()
     return None if record is None or record.state != "done" else int(record.figures.get("n_residues") or 0)
+
+
+def model_in_map(store: SessionStore, model: str, density: str) -> tuple[int, MapSizes] | None:
+    """Residues of a model and the sizes of a map, for the needs of a stage; None where one of them is not there."""
+    n_residues = n_residues_of(store, model)
+    return None if n_residues is None or not has_map(store, density) else (n_residues, map_sizes(store, density))
 
 
 def write_placement(attempt: Attempt, found: Placement) -> None:
