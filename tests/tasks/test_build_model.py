@@ -1,5 +1,6 @@
 """A map of a known protein becomes a model of it, with the weights that come with the project."""
 
+import pytest
 import torch
 
 from kernels.maps.grid import DensityGrid
@@ -10,6 +11,7 @@ from tasks.build_model import BuildModelParams, build_model
 from tasks.formats.map_file import write_map
 from tasks.formats.structure import parse_assembly
 from tasks.import_map import ImportMapParams, import_map
+from tasks.stores.commit import fingerprint
 from tasks.stores.products.map_store import map_mates
 from tasks.stores.products.model_store import mmcif_bytes, read_model
 from tests.truth.cage_model import cage_subunit
@@ -39,6 +41,12 @@ def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path):
     figures = record.figures
     assert figures["n_residues"] == model.n_residues
     assert build_model.fn(store.url, params).kept == ["models/built in imported"]
+    learnt = store.product("models/built").record().fingerprint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.build_model.digest_of_weights", lambda _path: "of a network that has learnt more")
+        patch.setattr("tasks.build_model.run_stage", lambda _url, stage, _items, asked: (stage, asked))
+        stage, asked = build_model.fn(store.url, params)
+    assert fingerprint(stage.name, stage.version, asked, record.inputs) != learnt
 
 
 def test_weights_that_are_none_are_named(store, workers, tmp_path):
