@@ -6,43 +6,28 @@ The folder is laid out as a RELION project would be: run its programs there and 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from kernels.optics import Optics
 from tasks.formats.map_file import write_map
 from tasks.formats.mrc import write_mrc
-from tasks.formats.star import (
-    OpticsGroup,
-    StarMicrograph,
-    StarMotion,
-    StarParticles,
-    is_path_for_relion,
-    write_micrographs,
-    write_motion,
-    write_particles,
-)
+from tasks.formats.star import StarMicrograph, StarMotion, is_path_for_relion, write_micrographs, write_motion
 from tasks.formats.structure import parse_assembly, write_structure
 from tasks.plots.exposures import micrograph_preview
 from tasks.plots.style import encode_png
 from tasks.records.exposure import Exposure
-from tasks.records.particles import ParticleSet
 from tasks.records.session import StageParams
-from tasks.stores.products.exposure_store import exposure as exposure_of
+from tasks.session_files.exposures import SessionFile, file_name, handed_on, is_done
+from tasks.session_files.particles import n_images, optics_group, write_particle_star, write_stack
 from tasks.stores.products.exposure_store import exposure_ctf, micrograph
 from tasks.stores.products.map_store import density_grid, read_map
 from tasks.stores.products.model_store import mmcif_bytes
-from tasks.stores.products.optics_groups import optics_groups
-from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import Location, StoreError
 
@@ -95,70 +80,37 @@ def export_session(session_url: str, folder: str, params: ExportSessionParams) -
     return [str(target / file.name) for file in files]
 
 
-@dataclass(frozen=True)
-class _File:
-    name: str
-    """Path below the folder."""
-    write: Callable[[Path], None]
-
-
-def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[_File]:
+def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[SessionFile]:
     """Every file of the export, arrays before the STAR files that name them."""
-    accepted = [e for e in store.exposure_ids() if _is_accepted(store, e)]
-    if not accepted and not list(_map_files(store)):
+    exposures = handed_on(store)
+    if not exposures and not list(_map_files(store)):
         raise StoreError(f"session {store.session.name}: nothing to export; run the first stages on it")
-    numbers = optics_groups(store)
-    exposures = {e: _in_group(exposure_of(store, e), numbers) for e in accepted}
     if params.has_micrographs:
         for e, exposure in exposures.items():
-            yield _File(f"micrographs/{file_name(e)}.mrc", partial(_write_micrograph, store, exposure))
+            yield SessionFile(f"micrographs/{file_name(e)}.mrc", partial(_write_micrograph, store, exposure))
             if _has_motion(store, exposure):
-                yield _File(f"motion/{file_name(e)}.star", partial(_write_motion, store, exposure))
+                yield SessionFile(f"motion/{file_name(e)}.star", partial(_write_motion, store, exposure))
     if params.has_previews:
         for e, exposure in exposures.items():
-            yield _File(f"previews/{file_name(e)}.png", partial(_write_preview, store, exposure, params))
-    with_stack = [e for e in accepted if _n_images(store, e)] if params.has_particles else []
+            yield SessionFile(f"previews/{file_name(e)}.png", partial(_write_preview, store, exposure, params))
+    with_stack = [e for e in exposures if n_images(store, e)] if params.has_particles else []
     for e in with_stack:
-        yield _File(f"particles/{file_name(e)}.mrcs", partial(_write_stack, store, exposures[e], params))
+        yield SessionFile(
+            f"particles/{file_name(e)}.mrcs", partial(write_stack, store, exposures[e], params.is_half_precision)
+        )
     if params.has_maps:
         yield from _map_files(store)
         yield from _model_files(store)
     if params.has_micrographs and exposures:
-        yield _File("micrographs.star", partial(_write_micrograph_star, store, exposures))
-        if any(_is_done(store, f"exposures/{e}/estimate_ctf") for e in accepted):
-            yield _File("micrographs_ctf.star", partial(_write_micrograph_star, store, exposures, with_ctf=True))
+        yield SessionFile("micrographs.star", partial(_write_micrograph_star, store, exposures))
+        if any(is_done(store, f"exposures/{e}/estimate_ctf") for e in exposures):
+            yield SessionFile("micrographs_ctf.star", partial(_write_micrograph_star, store, exposures, with_ctf=True))
     if params.has_particles:
         for name in store.names("particles"):
-            if name != "zarr.json" and _is_done(store, f"particles/{name}") and with_stack:
-                yield _File(f"particles_{file_name(name)}.star", partial(_write_particle_star, store, name, exposures))
-
-
-def _in_group(exposure: Exposure, numbers: dict[str, int]) -> Exposure:
-    """The exposure with its optics group, where grouping has run."""
-    number = numbers.get(exposure.id)
-    return exposure if number is None else exposure.model_copy(update={"optics_group": number})
-
-
-def file_name(identifier: str) -> str:
-    """The identifier without what RELION cannot have in a path; ids stay different by the hash they end in."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", identifier)
-
-
-def _is_done(store: SessionStore, address: str) -> bool:
-    record = store.product(address).record()
-    return record is not None and record.state == "done"
-
-
-def _is_accepted(store: SessionStore, exposure_id: str) -> bool:
-    """Whether the exposure has a micrograph and no stage before the picks gave it up."""
-    imported = store.exposure_product(exposure_id, "import_session").record()
-    if imported is None or imported.state != "done":
-        return False
-    curated = store.exposure_product(exposure_id, "curate_exposures").record()
-    if curated is not None and curated.state != "done":
-        return False
-    is_movie = exposure_of(store, exposure_id).kind == "movie"
-    return not is_movie or _is_done(store, f"exposures/{exposure_id}/correct_motion")
+            if name != "zarr.json" and is_done(store, f"particles/{name}") and with_stack:
+                yield SessionFile(
+                    f"particles_{file_name(name)}.star", partial(write_particle_star, store, name, exposures)
+                )
 
 
 # --- arrays ---------------------------------------------------------------------------------------------------------
@@ -174,42 +126,22 @@ def _write_preview(store: SessionStore, exposure: Exposure, params: ExportSessio
     Location.of(path).write_bytes(encode_png(Image.fromarray(grey)))
 
 
-def _write_stack(store: SessionStore, exposure: Exposure, params: ExportSessionParams, path: Path) -> None:
-    """Particles as RELION keeps them: protein white, which is ours times -1."""
-    dtype = np.float16 if params.is_half_precision else np.float32
-    images = store.exposure_product(exposure.id, "extract_particles").read()["image"]
-    write_mrc(path, np.negative(images.astype(dtype)), _particle_pixel_size(store, exposure), is_stack=True)
-
-
-def _n_images(store: SessionStore, exposure_id: str) -> int:
-    if not _is_done(store, f"exposures/{exposure_id}/extract_particles"):
-        return 0
-    reader = store.exposure_product(exposure_id, "extract_particles").read()
-    return reader.shape("image")[0] if "image" in reader else 0
-
-
-def _particle_pixel_size(store: SessionStore, exposure: Exposure) -> float:
-    """Of the stack, which may be binned; that of the exposure where the stack does not say."""
-    value = store.exposure_product(exposure.id, "extract_particles").read().attributes.get("pixel_size_angstrom")
-    return exposure.optics.pixel_size_angstrom if value is None else float(value)
-
-
-def _map_files(store: SessionStore) -> Iterator[_File]:
+def _map_files(store: SessionStore) -> Iterator[SessionFile]:
     for name in store.names("maps"):
-        if name == "zarr.json" or not _is_done(store, f"maps/{name}"):
+        if name == "zarr.json" or not is_done(store, f"maps/{name}"):
             continue
         reader = read_map(store, name)
         for array, suffix in _MAP_FILES.items():
             if array in reader:
-                yield _File(f"maps/{file_name(name)}{suffix}.mrc", partial(_write_map, store, name, array))
+                yield SessionFile(f"maps/{file_name(name)}{suffix}.mrc", partial(_write_map, store, name, array))
 
 
-def _model_files(store: SessionStore) -> Iterator[_File]:
+def _model_files(store: SessionStore) -> Iterator[SessionFile]:
     for name in store.names("models"):
-        if name != "zarr.json" and _is_done(store, f"models/{name}"):
-            yield _File(f"models/{file_name(name)}.cif", partial(_write_model, store, name))
+        if name != "zarr.json" and is_done(store, f"models/{name}"):
+            yield SessionFile(f"models/{file_name(name)}.cif", partial(_write_model, store, name))
             if parse_assembly(mmcif_bytes(store, name), f"models/{name}") is not None:
-                yield _File(f"models/{file_name(name)}_assembly.cif", partial(_write_assembly, store, name))
+                yield SessionFile(f"models/{file_name(name)}_assembly.cif", partial(_write_assembly, store, name))
 
 
 def _write_model(store: SessionStore, name: str, path: Path) -> None:
@@ -236,14 +168,14 @@ def _write_micrograph_star(
 ) -> None:
     rows, groups = [], {}
     for e, exposure in exposures.items():
-        has_ctf = with_ctf and _is_done(store, f"exposures/{e}/estimate_ctf")
+        has_ctf = with_ctf and is_done(store, f"exposures/{e}/estimate_ctf")
         if with_ctf and not has_ctf:
             continue
         name = f"micrographs/{file_name(e)}.mrc"
         fit = exposure_ctf(store, e) if has_ctf else None
         motion = f"motion/{file_name(e)}.star" if _has_motion(store, exposure) else None
         rows.append(StarMicrograph(name, exposure.optics_group, fit, motion))
-        groups[exposure.optics_group] = _group(exposure.optics_group, exposure.optics, None)
+        groups[exposure.optics_group] = optics_group(exposure.optics_group, exposure.optics, None)
     write_micrographs(path, rows, groups)
 
 
@@ -265,44 +197,3 @@ def _write_motion(store: SessionStore, exposure: Exposure, path: Path) -> None:
         shift_angstrom=micrograph(store, exposure.id)["global_shift_angstrom"],
     )
     write_motion(path, motion)
-
-
-def _write_particle_star(store: SessionStore, name: str, exposures: dict[str, Exposure], path: Path) -> None:
-    particles = read_particles(store.product(f"particles/{name}").read())
-    exported = np.array([e in exposures for e in particles.exposure_ids], dtype=bool)
-    if len(particles):
-        particles = particles.select(exported[particles["exposure"]])
-    used = sorted(set(particles["exposure"].tolist())) if len(particles) else []
-    groups: dict[int, OpticsGroup] = {}
-    for number in used:
-        exposure = exposures[particles.exposure_ids[number]]
-        pixel_size = _particle_pixel_size(store, exposure)
-        reader = store.exposure_product(exposure.id, "extract_particles").read()
-        group = _group(exposure.optics_group, exposure.optics, reader.shape("image")[-1], pixel_size)
-        if groups.setdefault(exposure.optics_group, group) != group:
-            raise ValueError(
-                f"optics group {exposure.optics_group}: exposure {exposure.id} has {group}, the others have "
-                f"{groups[exposure.optics_group]}; give exposures with other optics or boxes another optics group"
-            )
-    if used:  # as the micrographs have it now; the set may be older than the last grouping
-        own = [exposures[e].optics_group if e in exposures else 0 for e in particles.exposure_ids]
-        particles = particles.with_columns(optics_group=np.array(own)[particles["exposure"]])
-    if "coordinate_px" in particles:
-        # shifts count from the pixel that the window was cut around, and RELION cuts at whole pixels, rounded down
-        particles = particles.with_columns(coordinate_px=np.round(particles["coordinate_px"]))
-    stacks = tuple(f"particles/{file_name(e)}.mrcs" for e in particles.exposure_ids)
-    named = tuple(f"micrographs/{file_name(e)}.mrc" for e in particles.exposure_ids)
-    content = StarParticles(
-        ParticleSet(named, dict(particles.columns)), groups, stacks, particles["exposure"].astype(np.int32)
-    )
-    write_particles(path, content)
-
-
-def _group(number: int, optics: Optics, image_size: int | None, pixel_size: float | None = None) -> OpticsGroup:
-    own = Optics(
-        optics.voltage_kv,
-        optics.spherical_aberration_mm,
-        optics.amplitude_contrast,
-        pixel_size or optics.pixel_size_angstrom,
-    )
-    return OpticsGroup(f"opticsGroup{number}", own, image_size)

@@ -1,0 +1,1 @@
+"""Files of a session for other programs: what several stages write alike."""
