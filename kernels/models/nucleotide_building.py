@@ -25,6 +25,7 @@ from kernels.models.nucleotides import (
 )
 from kernels.models.real_space import Weights, density_target, refined_in_real_space
 from kernels.models.residues import BASES
+from kernels.models.superposition import superposition
 
 _SHAPES = (
     *(
@@ -160,29 +161,13 @@ def _best_shapes(anchors: Tensor, base: int, is_dna: bool, density: Density) -> 
     known = ~fixed.isnan().any(-1)
     weight = torch.tensor(_ANCHOR_WEIGHTS, dtype=torch.float64) * known
     fixed = torch.where(known[..., None], fixed, 0.0)
-    rotation, shift = fitted(moving.expand_as(fixed), fixed, weight)
+    rotation, shift = superposition(moving.expand_as(fixed), fixed, weight)
     placed = shapes @ rotation + shift
     at_anchors = moving @ rotation + shift
     misfit = (weight * (at_anchors - fixed).square().sum(-1)).sum(-1)
     own = placed[:, :, :-1]
     score = density(own.flip(-1)).clamp(max=_MOST_DENSITY).sum(-1) - 0.5 * misfit
     return own[torch.arange(len(own)), score.argmax(1)]
-
-
-def fitted(moving: Tensor, fixed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotations (..., 3, 3) and shifts (..., 1, 3) that lay points (..., point, 3) as rows on others.
-
-    Source
-    ------
-    Kabsch, Acta Cryst. 1976, A32:922, with weights (..., point).
-    """
-    share = (weight / weight.sum(-1, keepdim=True))[..., None]
-    middle, target = (share * moving).sum(-2, keepdim=True), (share * fixed).sum(-2, keepdim=True)
-    u, _, vh = torch.linalg.svd((share * (moving - middle)).mT @ (fixed - target))
-    hand = torch.ones_like(u[..., 0, :])
-    hand[..., 2] = torch.sign(torch.linalg.det(u @ vh))
-    rotation = (u * hand[..., None, :]) @ vh
-    return rotation, target - middle @ rotation
 
 
 def model_frames(model: AtomicModel) -> tuple[Tensor, Tensor]:

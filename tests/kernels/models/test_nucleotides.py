@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from kernels.models.atomic_model import joined
 from kernels.models.base_pairs import BasePairs, base_pairs, paired_types
-from kernels.models.nucleotide_building import fitted, model_frames
+from kernels.models.nucleotide_building import model_frames
 from kernels.models.nucleotide_restraints import nucleotide_restraints, polymer_restraints
 from kernels.models.nucleotides import A_FORM, B_FORM, Conformation, atom_names, chi_rad, nucleotide_coordinates
 from kernels.models.residues import BASES
@@ -86,17 +86,6 @@ def test_protein_and_nucleic_acid_are_restrained_together():
     parts = [polymer_restraints(m) for m in (protein, nucleic)]
     assert len(both.pairs) == sum(len(p.pairs) for p in parts)
     assert int(both.pairs.max()) == len(protein) + int(parts[1].pairs.max())
-
-
-def test_points_are_laid_on_their_turned_selves():
-    generator = torch.Generator().manual_seed(0)
-    points = torch.randn(5, 4, 3, generator=generator, dtype=torch.float64)
-    turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    weight = torch.ones(5, 4, dtype=torch.float64)
-    rotation, shift = fitted(points, points @ turn + 3.0, weight)
-    assert_close(points @ rotation + shift, points @ turn + 3.0)
-    mirrored = points * torch.tensor([1.0, 1.0, -1.0])
-    assert_close(fitted(points, mirrored, weight)[0].det(), torch.ones(5, dtype=torch.float64))
 
 
 def test_shapes_differ_where_torsions_do():

@@ -1,0 +1,22 @@
+"""Points laid on points."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def superposition(moving: Tensor, fixed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations (..., 3, 3) and shifts (..., 1, 3) that lay points (..., point, 3) as rows on others.
+
+    Source
+    ------
+    Kabsch, Acta Cryst. 1976, A32:922, with weights (..., point).
+    """
+    share = (weight / weight.sum(-1, keepdim=True))[..., None]
+    middle, target = (share * moving).sum(-2, keepdim=True), (share * fixed).sum(-2, keepdim=True)
+    u, _, vh = torch.linalg.svd((share * (moving - middle)).mT @ (fixed - target))
+    hand = torch.ones_like(u[..., 0, :])
+    hand[..., 2] = torch.sign(torch.linalg.det(u @ vh))
+    rotation = (u * hand[..., None, :]) @ vh
+    return rotation, target - middle @ rotation
