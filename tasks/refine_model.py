@@ -20,7 +20,7 @@ from tasks.model_refinement.rounds import refined_rounds
 from tasks.records.forecast import Need
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, read_map
+from tasks.stores.products.map_store import density_grid, density_map, map_mates, with_halves
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.connection import require_workers
@@ -75,7 +75,11 @@ def _address(item: str) -> str:
 def _inputs(store: SessionStore, item: str) -> list[str]:
     """Those that are there of all maps and models that parameters may name."""
     number = item.removeprefix(_FIRST).removeprefix(_AFTER)
-    named = [_FIRST, _rebuilt(number)] if number else [f"models/{name}" for name in ("built", "imported", "docked")]
+    named = (
+        [_FIRST, _rebuilt(number)]
+        if number
+        else [f"models/{name}" for name in ("built", "imported", "docked", "merged")]
+    )
     named += [f"maps/{name}" for name in ("sharpened", "refined", "imported", "flipped")]
     return [address for address in named if store.product(address).record() is not None]
 
@@ -126,12 +130,11 @@ def _library(params: RefineModelParams, model: AtomicModel) -> Path | None:
 
 def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstrom: float, mates: Mates) -> Evidence:
     """Half maps of the map itself or of the refinement it comes from, or the map alone."""
-    for name in (params.map, params.half_maps):
-        record = store.product(f"maps/{name}").record() if name else None
-        if name and record is not None and record.state == "done" and "half_1" in read_map(store, name):
-            halves = (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
-            return Evidence(halves, resolution_angstrom, mates)
-    return Evidence((density_grid(store, params.map),), resolution_angstrom, mates)
+    name = with_halves(store, params.map, params.half_maps)
+    arrays = ("map",) if name is None else ("half_1", "half_2")
+    return Evidence(
+        tuple(density_grid(store, name or params.map, array) for array in arrays), resolution_angstrom, mates
+    )
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams) -> Need | None:

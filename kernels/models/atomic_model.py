@@ -117,20 +117,31 @@ class AtomicModel:
         """The model of some atoms, a mask or rising indices; residues that lose all their atoms leave."""
         index = torch.nonzero(atoms).squeeze(1) if atoms.dtype == torch.bool else atoms
         kept, residue = torch.unique(self.residue[index], return_inverse=True)
-        chosen = index.tolist()
-        return AtomicModel(
-            tuple(self.residues[i] for i in kept.tolist()),
-            residue,
-            tuple(self.names[i] for i in chosen),
-            tuple(self.elements[i] for i in chosen),
-            self.coordinates_angstrom[index],
-            self.b_factor_angstrom2[index],
-            self.occupancy[index],
-        )
+        return self._of(kept, residue, index)
 
     def take_residues(self, residues: Tensor) -> AtomicModel:
         """The model of some residues, given by a mask."""
         return self.take(residues[self.residue])
+
+    def in_order(self, residues: Tensor) -> AtomicModel:
+        """The model of some residues, given by their indices, in the order in which they are given."""
+        rank = torch.full((self.n_residues,), -1).index_put_((residues,), torch.arange(len(residues)))
+        place = rank[self.residue]
+        atoms = torch.nonzero(place >= 0).squeeze(1)
+        atoms = atoms[place[atoms].argsort(stable=True)]
+        return self._of(residues, place[atoms], atoms)
+
+    def _of(self, residues: Tensor, residue: Tensor, atoms: Tensor) -> AtomicModel:
+        chosen = atoms.tolist()
+        return AtomicModel(
+            tuple(self.residues[i] for i in residues.tolist()),
+            residue,
+            tuple(self.names[i] for i in chosen),
+            tuple(self.elements[i] for i in chosen),
+            self.coordinates_angstrom[atoms],
+            self.b_factor_angstrom2[atoms],
+            self.occupancy[atoms],
+        )
 
     def at(self, coordinates_angstrom: Tensor) -> AtomicModel:
         """The same model with its atoms elsewhere."""

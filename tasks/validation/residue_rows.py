@@ -25,11 +25,16 @@ _SHIFT_FITS = 2.0
 _TURNED_CONTRAST = -0.2
 
 
+def residue_probability(found: Assessment) -> Tensor:
+    """(residue,) that each amino acid or nucleotide is right; NaN for what is neither."""
+    return torch.where(found.is_nucleotide, nucleotide_probabilities(found), probabilities(found))
+
+
 def residue_rows(
     model: AtomicModel, found: Assessment, amino_acid_fit: Tensor | None = None
 ) -> list[ResidueValidation]:
     """Each residue of a model with what was judged of it."""
-    probability = torch.where(found.is_nucleotide, nucleotide_probabilities(found), probabilities(found))
+    probability = residue_probability(found)
     verdict = verdicts(probability, found.q_score, found.q_expected).tolist()
     figures = {
         name: [rounded(value, digits) for value in values.tolist()]

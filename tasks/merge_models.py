@@ -1,0 +1,151 @@
+"""A model built de novo and placed predictions to one model that says of each residue where it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from kernels.maps.grid import DensityGrid
+from kernels.models.assessment import assess
+from kernels.models.atomic_model import AtomicModel
+from kernels.models.map_likelihood import map_likelihood
+from kernels.models.mates import Mates
+from kernels.models.merging import SOURCES, MergedModel, Reading, bent_onto, beside, merged, register
+from kernels.models.real_space import refined_in_real_space
+from tasks.formats.ramachandran_tables import ramachandran_tables
+from tasks.formats.structure import chain_name
+from tasks.records.forecast import Need
+from tasks.records.session import StageParams, StageReport
+from tasks.stores.commit import Attempt
+from tasks.stores.products.map_store import density_grid, density_map, map_mates
+from tasks.stores.products.model_store import model_in_map, read_model, write_model
+from tasks.stores.session_store import SessionStore
+from tasks.validation.residue_rows import residue_probability
+from tasks.workers.stage import SkipItem, Stage, run_stage
+
+_PRODUCT = "models/merged"
+_AND, _IN = " and ", " in "
+"""Between the names of the two models and of the map in an item."""
+_N_STEPS = 60
+
+
+class MergeModelsParams(StageParams):
+    """Parameters of `merge_models`."""
+
+    traced: str = "refined"
+    """Name of the model that was built de novo."""
+    placed: str = "docked"
+    """Name of the model that holds the placed predictions, in the frame of the map."""
+    map: str = "sharpened"
+    """Name of the map that both lie in."""
+    resolution_angstrom: float | None = Field(default=None, gt=0)
+    """Of the map; None for what its record says."""
+
+
+@task(name="merge_models", cache_policy=NO_CACHE)
+def merge_models(session_url: str, params: MergeModelsParams) -> StageReport:
+    """``models/merged``: each residue from the model that the map supports better there.
+
+    The predictions are taken as they were placed, and once more bent onto the residues that were traced; both are
+    refined in real space, and each residue of all three models is judged as in `validate_model`. B-factors are those
+    of the models; ``residues`` in the record tells the source and the probability of each. Chains and numbers are the
+    prediction's. Joints are closed by the refinement that follows. Memory: see `_needs`.
+    """
+    return run_stage(session_url, _merging, [f"{params.traced}{_AND}{params.placed}{_IN}{params.map}"], params)
+
+
+def _names(item: str) -> tuple[str, str, str]:
+    models, density = item.split(_IN)
+    traced, placed = models.split(_AND)
+    return traced, placed, density
+
+
+def _inputs(_store: SessionStore, item: str) -> list[str]:
+    traced, placed, density = _names(item)
+    return [f"models/{traced}", f"models/{placed}", f"maps/{density}"]
+
+
+def _address(_item: str) -> str:
+    return _PRODUCT
+
+
+def _merge(store: SessionStore, _item: str, params: MergeModelsParams, attempt: Attempt) -> None:
+    grid, mates = density_grid(store, params.map), map_mates(store, params.map)
+    resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
+    if resolution is None:
+        raise ValueError(
+            f"the resolution of maps/{params.map} is not known; give it in Å (`--resolution`, or `resolution_angstrom`"
+            " of merge_models), or import the map with its half maps"
+        )
+    resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
+    placed = read_model(store, params.placed)
+    traced = beside(read_model(store, params.traced), placed, mates)
+    first = _judged(traced, grid, resolution, mates)
+    found = register(traced, placed)
+    if not (found.match >= 0).any():
+        raise SkipItem(
+            f"no chain of models/{params.traced} stands for one of models/{params.placed}: found no stretch of six"
+            " residues of the same letters, or at the same place; expected models of the same molecule in the same map"
+        )
+    done = merged(
+        first,
+        _judged(_settled(placed, grid, resolution, mates), grid, resolution, mates),
+        _judged(_settled(bent_onto(placed, first, found.match), grid, resolution, mates), grid, resolution, mates),
+        found,
+        chain_name,
+    )
+    write_model(attempt, done.model, "merged", mates)
+    attempt.details["residues"] = _rows(done)
+    counts = torch.bincount(done.source, minlength=len(SOURCES)).tolist()
+    attempt.figures.update(
+        {f"n_{name}": count for name, count in zip(SOURCES, counts)},
+        n_replaced=done.n_replaced,
+        n_left_out=done.n_left_out,
+        mean_probability=round(float(done.probability.nanmean()), 3),
+    )
+
+
+def _settled(model: AtomicModel, grid: DensityGrid, resolution: float, mates: Mates) -> AtomicModel:
+    """Refined in real space, as the traced model was."""
+    likelihood = map_likelihood(grid, model, resolution)
+    return refined_in_real_space(model, likelihood, n_steps=_N_STEPS, mates=mates).model
+
+
+def _judged(model: AtomicModel, grid: DensityGrid, resolution: float, mates: Mates) -> Reading:
+    everywhere = torch.full((model.n_residues,), resolution, dtype=torch.float64)
+    return Reading(model, residue_probability(assess(model, grid, everywhere, ramachandran_tables(), mates)))
+
+
+def _rows(done: MergedModel) -> list[dict[str, object]]:
+    """Source and probability of each residue."""
+    return [
+        {
+            "residue": str(residue),
+            "source": SOURCES[source],
+            "probability": None if probability != probability else round(probability, 4),
+        }
+        for residue, source, probability in zip(done.model.residues, done.source.tolist(), done.probability.tolist())
+    ]
+
+
+def _needs(store: SessionStore, _items: Sequence[str], params: MergeModelsParams) -> Need | None:
+    work = model_in_map(store, params.placed, params.map)
+    if work is None:
+        return None
+    n_residues, sizes = work
+    return Need(
+        stage=_merging.name,
+        n_items=1,
+        memory_bytes=200_000_000 + 200 * sizes.n_voxels + 1_000_000 * n_residues,
+        disk_bytes=20_000 + 500 * n_residues,
+        cpu_seconds=5 + 0.1 * n_residues,
+        told_from=f"{n_residues} residues in {sizes.words}",
+        remedy="cut the map out around the molecule",
+    )
+
+
+_merging = Stage("merge_models", 1, "CPU", _merge, _inputs, _address, _needs)
