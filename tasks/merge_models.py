@@ -9,14 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from kernels.maps.grid import DensityGrid
-from kernels.models.assessment import assess
-from kernels.models.atomic_model import AtomicModel
-from kernels.models.map_likelihood import map_likelihood
-from kernels.models.mates import Mates
-from kernels.models.merging import SOURCES, MergedModel, Reading, bent_onto, beside, merged, register
-from kernels.models.real_space import refined_in_real_space
-from tasks.formats.ramachandran_tables import ramachandran_tables
+from kernels.models.merging import SOURCES, MergedModel, bent_onto, beside, merged, register
 from tasks.formats.structure import chain_name
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
@@ -24,13 +17,12 @@ from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_grid, density_map, map_mates
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.session_store import SessionStore
-from tasks.validation.residue_rows import residue_probability
+from tasks.validation.readings import judged, settled
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 _PRODUCT = "models/merged"
 _AND, _IN = " and ", " in "
 """Between the names of the two models and of the map in an item."""
-_N_STEPS = 60
 
 
 class MergeModelsParams(StageParams):
@@ -84,7 +76,8 @@ def _merge(store: SessionStore, _item: str, params: MergeModelsParams, attempt: 
     resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
     placed = read_model(store, params.placed)
     traced = beside(read_model(store, params.traced), placed, mates)
-    first = _judged(traced, grid, resolution, mates)
+    where = (grid, resolution, mates)
+    first = judged(traced, *where)
     found = register(traced, placed)
     if not (found.match >= 0).any():
         raise SkipItem(
@@ -93,8 +86,8 @@ def _merge(store: SessionStore, _item: str, params: MergeModelsParams, attempt: 
         )
     done = merged(
         first,
-        _judged(_settled(placed, grid, resolution, mates), grid, resolution, mates),
-        _judged(_settled(bent_onto(placed, first, found.match), grid, resolution, mates), grid, resolution, mates),
+        judged(settled(placed, *where), *where),
+        judged(settled(bent_onto(placed, first, found.match), *where), *where),
         found,
         chain_name,
     )
@@ -107,17 +100,6 @@ def _merge(store: SessionStore, _item: str, params: MergeModelsParams, attempt: 
         n_left_out=done.n_left_out,
         mean_probability=round(float(done.probability.nanmean()), 3),
     )
-
-
-def _settled(model: AtomicModel, grid: DensityGrid, resolution: float, mates: Mates) -> AtomicModel:
-    """Refined in real space, as the traced model was."""
-    likelihood = map_likelihood(grid, model, resolution)
-    return refined_in_real_space(model, likelihood, n_steps=_N_STEPS, mates=mates).model
-
-
-def _judged(model: AtomicModel, grid: DensityGrid, resolution: float, mates: Mates) -> Reading:
-    everywhere = torch.full((model.n_residues,), resolution, dtype=torch.float64)
-    return Reading(model, residue_probability(assess(model, grid, everywhere, ramachandran_tables(), mates)))
 
 
 def _rows(done: MergedModel) -> list[dict[str, object]]:

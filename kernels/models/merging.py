@@ -93,25 +93,29 @@ class MergedModel:
 def beside(traced: AtomicModel, predicted: AtomicModel, mates: Mates) -> AtomicModel:
     """A traced unit whose every chain is moved to the copy in which most of it stands where the prediction does."""
     chain, _ = _places(traced)
-    copies = mates.of(_alpha(traced))
-    near = torch.stack([_distance(copy, _alpha(predicted)).amin(1) < _PLACE_ANGSTROM for copy in copies])
+    copies = mates.of(representatives(traced))
+    near = torch.stack([_distance(copy, representatives(predicted)).amin(1) < _PLACE_ANGSTROM for copy in copies])
     votes = torch.zeros(len(mates), int(chain.max()) + 1).index_add_(1, chain, near.float())
     operation = votes.argmax(0)[chain][traced.residue]
     return traced.at(mates.moved(operation, traced.coordinates_angstrom))
 
 
-def register(traced: AtomicModel, predicted: AtomicModel) -> Register:
+def register(traced: AtomicModel, predicted: AtomicModel, is_placed: bool = True) -> Register:
     """What traced residues stand for.
 
     A traced chain belongs to the chain and the register of the prediction for which most of its residues vote: those
-    of the same letter within 15 Å, and those within 3 Å.
+    of the same letter within 15 Å, and those within 3 Å; of a prediction that is not placed in the map, all of the same
+    letter.
+
+    Memory: 40 bytes a pair of residues.
     """
     chain_t, number_t = _places(traced)
     chain_p, number_p = _places(predicted)
     kind_t, kind_p = _kinds(traced), _kinds(predicted)
     same = (kind_t[:, None] == kind_p) & (kind_t >= 0)[:, None]
-    apart = _distance(_alpha(traced), _alpha(predicted))
-    votes = torch.cat([torch.nonzero(same & (apart < _REACH_ANGSTROM)), torch.nonzero(apart < _PLACE_ANGSTROM)])
+    apart = _distance(representatives(traced), representatives(predicted))
+    near = [same & (apart < _REACH_ANGSTROM), apart < _PLACE_ANGSTROM] if is_placed else [same]
+    votes = torch.cat([torch.nonzero(some) for some in near])
     width, lowest = int(number_p.max() - number_p.min()) + 1, int(number_p.min())
     index = torch.full((int(chain_p.max()) + 1, width), -1)
     index[chain_p, number_p - lowest] = torch.arange(len(number_p))
@@ -144,7 +148,7 @@ def bent_onto(predicted: AtomicModel, traced: Reading, match: Tensor) -> AtomicM
     if int(whole.sum()) < 3:
         return predicted
     rows, moving, fixed = rows[whole], moving[whole], fixed[whole]
-    centre = _alpha(predicted)
+    centre = representatives(predicted)
     apart, near = _distance(centre, moving[:, 1]).topk(min(_N_NEAR, len(rows)), largest=False)
     weight = torch.exp(-(apart**2) / (2 * _BELL_ANGSTROM**2)) * torch.sigmoid(traced.logit[rows])[near]
     stay = torch.where(own.isfinite(), own, centre[:, None])
@@ -178,7 +182,7 @@ def merged(
     stretch that is more probable; ligands and waters stay where nothing that was not traced stands in their place.
     """
     everything = joined([traced.model, predicted.model, bent.model])
-    logit, alpha = torch.cat([r.logit for r in (traced, predicted, bent)]), _alpha(everything)
+    logit, alpha = torch.cat([r.logit for r in (traced, predicted, bent)]), representatives(everything)
     n = traced.model.n_residues
     is_polymer = _kinds(traced.model) >= 0
     is_rival = is_polymer & ~found.is_alike
@@ -299,14 +303,14 @@ def _kinds(model: AtomicModel) -> Tensor:
     return torch.where(model.amino_acid >= 0, model.amino_acid, torch.where(model.base >= 0, 100 + model.base, -1))
 
 
-def _alpha(model: AtomicModel) -> Tensor:
+def representatives(model: AtomicModel) -> Tensor:
     """(residue, 3) CA, or C4' of nucleotides; NaN where a residue has neither."""
     own = model.positions("CA", "C4'")
     return torch.where(own[:, 0].isfinite(), own[:, 0], own[:, 1])
 
 
 def _frames(model: AtomicModel) -> Tensor:
-    """(residue, 3, 3) three atoms of each residue that tell how it lies, the second one that of `_alpha`."""
+    """(residue, 3, 3) three atoms of each residue that tell how it lies, the second one that of `representatives`."""
     protein, nucleic = model.positions("N", "CA", "C"), model.positions("C3'", "C4'", "C1'")
     return torch.where(protein[:, 1:2].isfinite(), protein, nucleic)
 

@@ -21,6 +21,11 @@ from kernels.specimen.potential import deposit, scattering_factor, spline_respon
 _B_LEVELS_ANGSTROM2 = (0.0, 12.0, 30.0, 55.0, 90.0, 140.0, 210.0, 320.0, 500.0)
 _SHARE_OF_B_IN_GOOD = 0.35
 _SHARE_OF_NOISE = 0.03
+_SHARE_CHARGED, _CHARGED = 0.6, (-0.25, 0.35)
+"""Of maps in which carboxylates hardly scatter, and how much then: radiation takes them away, and at low frequencies the
+charge of an oxygen scatters against its atom (Wang & Moore 2017, Protein Sci. 26:122)."""
+_SHARE_WITH_CONFORMERS = 0.6
+"""Of maps in which some side chains stand in several conformations."""
 _FAR_ANGSTROM = 1e4
 _PAD_ANGSTROM = 8
 """Around the patch: atoms outside of it reach in, and the transform is periodic."""
@@ -186,13 +191,22 @@ def _displacements(molecule: Molecule, atoms: Tensor, positions: Tensor, draw: D
     wobble = (draw.uniform(0, 12) * draw.normal(n_residues).to(device)).abs()
     b_factor = b_factor + wobble[residue] * (1 + 0.5 * reach)
     occupancy = torch.ones(len(atoms), device=device)
+    if draw.happens(_SHARE_WITH_CONFORMERS):
+        occupancy = torch.where(reach > 1, _conformers(molecule, draw).to(device)[residue], occupancy)
     carboxylate = molecule.is_carboxylate[atoms]
-    occupancy[carboxylate] = draw.uniform(0.1, 1.0)
+    occupancy[carboxylate] = draw.uniform(*_CHARGED) if draw.happens(_SHARE_CHARGED) else draw.uniform(0.1, 1.0)
     b_factor[carboxylate] += draw.uniform(0, 60)
     if draw.happens(0.15):  # a subunit that is not always there
         chain = molecule.chain[residue]
         occupancy = torch.where(chain == chain[draw.index(max(1, len(chain)))], draw.uniform(0.4, 1), 1.0) * occupancy
     return b_factor, occupancy
+
+
+def _conformers(molecule: Molecule, draw: Draw) -> Tensor:
+    """(residue,) occupancy of the one conformation of its side chain that is shown; others are too wide to be seen."""
+    n = len(molecule.chain)
+    is_spread = torch.rand(n, generator=draw._generator) < draw.uniform(0, 0.5)
+    return torch.where(is_spread, 0.2 + 0.8 * torch.rand(n, generator=draw._generator), 1.0)
 
 
 def _agreement(
