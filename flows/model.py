@@ -11,8 +11,10 @@ from tasks.check_hand import CheckHandParams, check_hand, is_wrong_hand
 from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.flip_map import FLIPPED, FlipMapParams, flip_map
 from tasks.import_map import ImportMapParams, import_map
+from tasks.judge_session import JudgeSessionParams, judge_session
 from tasks.ligands.params import PlaceLigandsParams
 from tasks.ligands.requested import require_readable
+from tasks.merge_models import MergeModelsParams, merge_models
 from tasks.model_refinement.params import RefineModelParams
 from tasks.place_ligands import place_ligands
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
@@ -37,7 +39,11 @@ class ModelRecipe(StageParams):
     rebuild_model: RebuildModelParams = Field(default_factory=RebuildModelParams)
     n_rounds: int = Field(default=2, ge=0, le=10)
     """Most rounds in which what is not trusted is built anew, refined and judged again."""
+    merge_models: MergeModelsParams | None = None
+    """Placed predictions that the model is merged with, in a round of its own after those; None for none."""
     place_ligands: PlaceLigandsParams = Field(default_factory=PlaceLigandsParams)
+    judge_session: JudgeSessionParams = Field(default_factory=JudgeSessionParams)
+    """What the model is compared with, and the resolution that is to be reached, for the decision at the end."""
 
 
 @flow(name="model", flow_run_name="model {session_url}")
@@ -46,7 +52,7 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
 
     What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over; every round
     is kept, and ``models/chosen`` is the best of them. With ligands, ions and waters, where the map supports them, it
-    becomes ``models/placed``, which is judged once more.
+    becomes ``models/placed``, which is judged once more. ``verdicts/chosen`` says what is to be done next.
 
     Returns
     -------
@@ -82,8 +88,14 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
                 if not _is_made(made[-1]):
                     break
                 models.append(f"refined-{number}")
+            if recipe.merge_models is not None:
+                made = _round_of_merging(session_url, recipe, on_map, models)
+                reports += made
+                if _is_made(made[-1]):
+                    models.append(f"refined-{len(models)}")
             choice = ChooseModelParams(models=tuple(models), map=on_map["map"])
             reports.append(_needed(choose_model(session_url, choice)))
+            reports.append(judge_session(session_url, recipe.judge_session.model_copy(update=on_map)))
             reports.append(place_ligands(session_url, recipe.place_ligands.model_copy(update=on_map)))
             if _is_made(reports[-1]):
                 judged = {**on_map, "model": "placed"}
@@ -111,11 +123,25 @@ def _round_of_rebuilding(
     session_url: str, recipe: ModelRecipe, on_map: dict[str, str], model: str, number: int
 ) -> list[StageReport]:
     """What one round's stages report, up to the one that had nothing to do or came to nothing."""
-    again = {**on_map, "round": number}
-    source = {**again, "model": model, "sequences": recipe.build_model.sequences}
-    reports = [rebuild_model(session_url, recipe.rebuild_model.model_copy(update=source))]
-    if _is_made(reports[-1]):
-        reports.append(refine_model(session_url, recipe.refine_model.model_copy(update=again)))
+    source = {**on_map, "round": number, "model": model, "sequences": recipe.build_model.sequences}
+    made = rebuild_model(session_url, recipe.rebuild_model.model_copy(update=source))
+    return [made, *(_refined_and_judged(session_url, recipe, on_map, number) if _is_made(made) else [])]
+
+
+def _round_of_merging(
+    session_url: str, recipe: ModelRecipe, on_map: dict[str, str], models: list[str]
+) -> list[StageReport]:
+    """The newest model merged with placed predictions, refined and judged as a round after those that were made."""
+    assert recipe.merge_models is not None
+    source = {**on_map, "round": len(models), "traced": models[-1]}
+    made = merge_models(session_url, recipe.merge_models.model_copy(update=source))
+    return [made, *(_refined_and_judged(session_url, recipe, on_map, len(models)) if _is_made(made) else [])]
+
+
+def _refined_and_judged(
+    session_url: str, recipe: ModelRecipe, on_map: dict[str, str], number: int
+) -> list[StageReport]:
+    reports = [refine_model(session_url, recipe.refine_model.model_copy(update={**on_map, "round": number}))]
     if _is_made(reports[-1]):
         judged = {**on_map, "model": f"refined-{number}"}
         reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=judged)))

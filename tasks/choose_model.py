@@ -125,6 +125,9 @@ def _done_before(store: SessionStore, number: int) -> str:
             ways.append("register")
         if ways:
             told.append(f"{window['chain']} {window['first']}–{window['last']}: {' and '.join(ways)}")
+    n_predicted = sum(row["source"] != "traced" for row in record.details.get("residues", []))
+    if n_predicted:
+        told.append(f"{n_predicted} residues of predictions")
     return "; ".join(told)
 
 

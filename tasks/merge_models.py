@@ -20,9 +20,8 @@ from tasks.stores.session_store import SessionStore
 from tasks.validation.readings import judged, settled
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
-_PRODUCT = "models/merged"
-_AND, _IN = " and ", " in "
-"""Between the names of the two models and of the map in an item."""
+_OF, _AND, _IN = " of ", " and ", " in "
+"""Between the names of what is made, of the two models and of the map in an item."""
 
 
 class MergeModelsParams(StageParams):
@@ -34,38 +33,36 @@ class MergeModelsParams(StageParams):
     """Name of the model that holds the placed predictions, in the frame of the map."""
     map: str = "sharpened"
     """Name of the map that both lie in."""
+    round: int | None = Field(default=None, ge=1)
+    """Where this is a round of rebuilding: then the model is called ``rebuilt-<round>``, and refined as such."""
     resolution_angstrom: float | None = Field(default=None, gt=0)
     """Of the map; None for what its record says."""
 
 
 @task(name="merge_models", cache_policy=NO_CACHE)
 def merge_models(session_url: str, params: MergeModelsParams) -> StageReport:
-    """``models/merged``: each residue from the model that the map supports better there.
+    """``models/merged``, or the model of a round: each residue from the model that the map supports better there.
 
     The predictions are taken as they were placed, and once more bent onto the residues that were traced; both are
     refined in real space, and each residue of all three models is judged as in `validate_model`. B-factors are those
     of the models; ``residues`` in the record tells the source and the probability of each. Chains and numbers are the
     prediction's. Joints are closed by the refinement that follows. Memory: see `_needs`.
     """
-    return run_stage(session_url, _merging, [f"{params.traced}{_AND}{params.placed}{_IN}{params.map}"], params)
-
-
-def _names(item: str) -> tuple[str, str, str]:
-    models, density = item.split(_IN)
-    traced, placed = models.split(_AND)
-    return traced, placed, density
+    made = "merged" if params.round is None else f"rebuilt-{params.round}"
+    item = f"{made}{_OF}{params.traced}{_AND}{params.placed}{_IN}{params.map}"
+    return run_stage(session_url, _merging, [item], params)
 
 
 def _inputs(_store: SessionStore, item: str) -> list[str]:
-    traced, placed, density = _names(item)
-    return [f"models/{traced}", f"models/{placed}", f"maps/{density}"]
+    models, density = item.split(_OF)[1].split(_IN)
+    return [*(f"models/{name}" for name in models.split(_AND)), f"maps/{density}"]
 
 
-def _address(_item: str) -> str:
-    return _PRODUCT
+def _address(item: str) -> str:
+    return f"models/{item.split(_OF)[0]}"
 
 
-def _merge(store: SessionStore, _item: str, params: MergeModelsParams, attempt: Attempt) -> None:
+def _merge(store: SessionStore, item: str, params: MergeModelsParams, attempt: Attempt) -> None:
     grid, mates = density_grid(store, params.map), map_mates(store, params.map)
     resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
     if resolution is None:
@@ -91,7 +88,7 @@ def _merge(store: SessionStore, _item: str, params: MergeModelsParams, attempt: 
         found,
         chain_name,
     )
-    write_model(attempt, done.model, "merged", mates)
+    write_model(attempt, done.model, item.split(_OF)[0], mates)
     attempt.details["residues"] = _rows(done)
     counts = torch.bincount(done.source, minlength=len(SOURCES)).tolist()
     attempt.figures.update(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.console import console, readable_errors
-from flows.commands.models import show_placement, show_rounds, show_validation
+from flows.commands.models import show_placement, show_rounds, show_validation, show_verdict
 from flows.commands.processing import show_reports
 from flows.commands.services import running_services
 from flows.model import ModelRecipe, StageFailedError
@@ -20,11 +20,14 @@ from tasks.export_session import ExportError, ExportSessionParams, export_sessio
 from tasks.formats.fasta import read_fasta
 from tasks.formats.ramachandran_tables import MissingTablesError
 from tasks.import_map import ImportMapParams
+from tasks.judge_session import JudgeSessionParams
 from tasks.ligands.params import PlaceLigandsParams
+from tasks.merge_models import MergeModelsParams
 from tasks.model_refinement.params import RefineModelParams
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.products.model_store import read_placement
 from tasks.stores.products.validation_store import read_validation
+from tasks.stores.products.verdict_store import read_verdict
 from tasks.stores.session_store import SessionStore
 
 _FILE: dict[str, Any] = {"exists": True, "dir_okay": False}
@@ -63,6 +66,14 @@ def model(
         typer.Option(help="In the sample: monomer code, restraint CIF, SDF or MOL file, or SMILES; may be repeated."),
     ] = None,
     ions: Annotated[str | None, typer.Option(help="That may be placed, as MG,ZN; else peaks are listed.")] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="Name of a prediction in the session that the model is compared with.")
+    ] = None,
+    placed: Annotated[
+        str | None,
+        typer.Option(help="Name of a model in the session: docked predictions to merge with what is built."),
+    ] = None,
+    goal: Annotated[float | None, typer.Option(help="Å that the map is to reach.")] = None,
     waters: Annotated[bool, typer.Option(help="Place waters where the map is good enough.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for the model, mmCIF, and the maps.")] = None,
 ) -> None:
@@ -91,6 +102,8 @@ def model(
             build_model=BuildModelParams(sequences=tuple(letters), structures=tuple(structures)),
             refine_model=RefineModelParams(resolution_angstrom=resolution, monomer_library=library),
             n_rounds=rounds,
+            merge_models=None if placed is None else MergeModelsParams(placed=placed, resolution_angstrom=resolution),
+            judge_session=JudgeSessionParams(prediction=prediction, goal_angstrom=goal),
             place_ligands=PlaceLigandsParams(
                 resolution_angstrom=resolution,
                 monomer_library=library,
@@ -107,6 +120,8 @@ def model(
             show_rounds(store.product("models/chosen").done_record("the chosen model"))
             name = "placed" if _is_done(store, "validations/placed") else "chosen"
             show_validation(read_validation(store, name))
+        if _is_done(store, "verdicts/chosen"):
+            show_verdict(read_verdict(store, "chosen"))
         if _is_done(store, "models/placed"):
             show_placement(read_placement(store, "placed"))
         if output is not None:

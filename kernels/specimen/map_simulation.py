@@ -22,8 +22,8 @@ _B_LEVELS_ANGSTROM2 = (0.0, 12.0, 30.0, 55.0, 90.0, 140.0, 210.0, 320.0, 500.0)
 _SHARE_OF_B_IN_GOOD = 0.35
 _SHARE_OF_NOISE = 0.03
 _SHARE_CHARGED, _CHARGED = 0.6, (-0.25, 0.35)
-"""Of maps in which carboxylates hardly scatter, and how much then: radiation takes them away, and at low frequencies the
-charge of an oxygen scatters against its atom (Wang & Moore 2017, Protein Sci. 26:122)."""
+"""Of maps in which carboxylates hardly scatter, and how much then: radiation takes them away, and at low frequencies
+the charge of an oxygen scatters against its atom (Wang & Moore 2017, Protein Sci. 26:122)."""
 _SHARE_WITH_CONFORMERS = 0.6
 """Of maps in which some side chains stand in several conformations."""
 _FAR_ANGSTROM = 1e4

@@ -51,7 +51,7 @@ def test_gaps_are_filled_by_a_prediction_that_is_bent_onto_the_trace(filled, map
     put(filled, "docked", predicted)
     params = MergeModelsParams(map="imported")
     report = merge_models.fn(filled.url, params)
-    assert report.done == ["refined and docked in imported"], (report.failed, report.skipped)
+    assert report.done == ["merged of refined and docked in imported"], (report.failed, report.skipped)
     model, record = read_model(filled, "merged"), filled.product("models/merged").record()
     assert [str(r) for r in model.residues] == [str(r) for r in truth.residues]
     assert off(model, truth)[GAP].max() < 1.5 and off(model, truth).max() < 2
@@ -59,6 +59,9 @@ def test_gaps_are_filled_by_a_prediction_that_is_bent_onto_the_trace(filled, map
     assert {row["source"] for row in rows[GAP]} <= {"bent", "predicted"}
     assert record.figures["n_traced"] + record.figures["n_predicted"] + record.figures["n_bent"] == 80
     assert merge_models.fn(filled.url, params).kept == report.done
+    again = merge_models.fn(filled.url, params.model_copy(update={"round": 2}))
+    assert again.done == ["rebuilt-2 of refined and docked in imported"]
+    assert read_model(filled, "rebuilt-2").n_residues == 80
 
 
 def test_models_of_other_molecules_are_told(filled, maps):

@@ -1,0 +1,85 @@
+"""What is to be done with a model, its map and its session, and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Decision = Literal["deposit", "rebuild here", "refine the map here", "collect more data"]
+Side = Literal["map", "prediction", "not built", "not seen", "undecided"]
+
+
+class Disagreement(BaseModel):
+    """Residues in a row of a prediction that the model of the map does not agree with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chain: str
+    """Of the prediction."""
+    first: str
+    last: str
+    n_residues: int = Field(ge=1)
+    side: Side
+    """Whom the map speaks for: the model that was built in it, the prediction, the prediction where nothing was built,
+    nobody as nothing is seen there, or that is not known."""
+    why: str
+    lddt: float | None
+    """Mean lDDT of prediction and model, 0 to 1; None where nothing was built."""
+    plddt: float
+    """Mean, 0 to 100."""
+    built_probability: float | None
+    predicted_probability: float
+    """Means, that the residues are right as they stand in the map."""
+
+
+class WeakPart(BaseModel):
+    """A part of the molecule that the map shows less well than the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask: str
+    """Name of its mask among the arrays of the verdict."""
+    residues: tuple[str, ...]
+    """Stretches of the model: ``A/12-88``."""
+    n_residues: int = Field(ge=1)
+    resolution_angstrom: float
+    """Median of its residues."""
+    rest_angstrom: float
+    """The same of the whole model."""
+
+
+class MissingData(BaseModel):
+    """What more particles, and which, would bring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_particles: int | None
+    resolution_angstrom: float | None
+    forecast: str | None
+    """How the resolution grows with particles, in words."""
+    evenness: float | None
+    """Of the sampling of Fourier space by views: harmonic over arithmetic mean."""
+    seldom_share: float | None
+    """Of directions that have less than a quarter of the mean."""
+    weakest_direction: tuple[float, float, float] | None
+    """(z, y, x) of the map around which sampling is least."""
+    views: str | None
+    """Which are missing, in words."""
+
+
+class SessionVerdict(BaseModel):
+    """One decision, and all that it rests on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    map: str
+    prediction: str | None
+    decision: Decision
+    reason: str
+    rebuild: tuple[str, ...]
+    """Stretches of the model that are to be built anew, or that a prediction fills."""
+    weak_parts: tuple[WeakPart, ...]
+    disagreements: tuple[Disagreement, ...]
+    missing: MissingData

@@ -1,0 +1,59 @@
+"""One decision out of all that is known of a model, a prediction, a map and its particles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.records.model import ModelValidation
+from tasks.records.verdict import Decision, Disagreement, MissingData, WeakPart
+from tasks.verdict.missing_data import EVEN_ENOUGH
+
+_FOR_PREDICTION = ("prediction", "not built")
+_FEWEST_TO_REBUILD_SHARE = 0.03
+"""Of the residues: what is less does not hold a deposition up."""
+
+
+def to_rebuild(found: ModelValidation, told: Sequence[Disagreement]) -> list[str]:
+    """Stretches that the validation would have built anew, and those that a prediction fits better or fills."""
+    doubted = [f"{r.chain}/{r.first}-{r.last}" for r in found.regions if r.verdict == "rebuild"]
+    better = [f"{d.chain}/{d.first}-{d.last} of the prediction" for d in told if d.side in _FOR_PREDICTION]
+    return doubted + better
+
+
+def decided(
+    found: ModelValidation,
+    told: Sequence[Disagreement],
+    parts: Sequence[WeakPart],
+    missing: MissingData,
+    goal_angstrom: float | None,
+) -> tuple[Decision, str]:
+    """The first of these that holds, with the reason.
+
+    *Rebuild here* where a prediction fits the map better than the model, or fills what was not built, for 3 % of the
+    residues or more; or where the validation says so. *Refine the map here* where a part is worse resolved than the
+    rest, and the model is not trusted as it stands, or the goal is not reached. *Collect more data* where the goal is
+    not reached, the views are uneven, or the validation finds too little supported. *Deposit* otherwise.
+    """
+    gained = sum(d.n_residues for d in told if d.side in _FOR_PREDICTION)
+    if gained >= _FEWEST_TO_REBUILD_SHARE * found.n_residues:
+        places = ", ".join(f"{d.chain}/{d.first}-{d.last}" for d in told if d.side in _FOR_PREDICTION)
+        return "rebuild here", f"the map speaks for the prediction at {gained} residues: {places}"
+    if found.decision == "rebuild":
+        return "rebuild here", found.decision_reason
+    short = goal_angstrom is not None and found.resolution_angstrom > goal_angstrom
+    if parts and (short or found.decision != "deposit"):
+        part = parts[0]
+        return "refine the map here", (
+            f"{part.n_residues} residues ({', '.join(part.residues[:4])}) are seen at {part.resolution_angstrom:.1f} Å,"
+            f" the model as a whole at {part.rest_angstrom:.1f} Å; {part.mask} is the mask for a local refinement"
+        )
+    reasons = []
+    if short:
+        reasons.append(f"the map reaches {found.resolution_angstrom:.2f} Å, the goal is {goal_angstrom:g} Å")
+    if missing.evenness is not None and missing.evenness < EVEN_ENOUGH:
+        reasons.append(missing.views or "")
+    if found.decision == "collect more":
+        reasons.append(found.decision_reason)
+    if reasons:
+        return "collect more data", "; ".join([*reasons, *([missing.forecast] if missing.forecast else [])])
+    return "deposit", found.decision_reason

@@ -1,0 +1,54 @@
+"""Which of several things that could be done comes first."""
+
+import pytest
+import torch
+
+from tasks.records.verdict import Disagreement, MissingData, WeakPart
+from tasks.verdict.decision import decided, to_rebuild
+from tests.truth.modelled_session import Modelled, two_helices, validation_of
+
+NOTHING = MissingData(
+    n_particles=None, resolution_angstrom=None, forecast=None, evenness=None, seldom_share=None,
+    weakest_direction=None, views=None,
+)  # fmt: skip
+UNEVEN = NOTHING.model_copy(update={"evenness": 0.2, "views": "views are uneven", "forecast": "4,000 more reach 3 Å"})
+PART = WeakPart(mask="mask_1", residues=("A/1-40",), n_residues=40, resolution_angstrom=5.0, rest_angstrom=3.0)
+
+
+def disagreement(side: str, n: int) -> Disagreement:
+    return Disagreement(
+        chain="A", first="5", last=str(4 + n), n_residues=n, side=side, why="", lddt=None, plddt=90.0,
+        built_probability=None, predicted_probability=0.9,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def found():
+    model = two_helices()
+    told = validation_of(Modelled(model, torch.full((model.n_residues,), 0.95)))
+    return told.model_copy(update={"decision": "deposit", "decision_reason": "all is well", "regions": ()})
+
+
+def test_a_good_model_without_a_better_prediction_is_deposited(found):
+    told = [disagreement("map", 8), disagreement("not seen", 5)]
+    assert decided(found, told, [PART], NOTHING, None) == ("deposit", "all is well")
+    assert to_rebuild(found, told) == []
+
+
+def test_a_prediction_that_the_map_speaks_for_comes_first(found):
+    told = [disagreement("not built", 9)]
+    decision, reason = decided(found, told, [PART], UNEVEN, 1.0)
+    assert decision == "rebuild here" and "9 residues: A/5-13" in reason
+    assert to_rebuild(found, told) == ["A/5-13 of the prediction"]
+    assert decided(found, [disagreement("not built", 1)], [], NOTHING, None)[0] == "deposit"  # too few to hold it up
+
+
+def test_a_weak_part_is_refined_where_the_goal_is_missed(found):
+    decision, reason = decided(found, [], [PART], UNEVEN, found.resolution_angstrom - 0.5)
+    assert decision == "refine the map here" and "mask_1" in reason and "A/1-40" in reason
+
+
+def test_missing_views_and_a_missed_goal_ask_for_more_data(found):
+    decision, reason = decided(found, [], [], UNEVEN, found.resolution_angstrom - 0.5)
+    assert decision == "collect more data"
+    assert "the goal is" in reason and "views are uneven" in reason and "4,000 more reach 3 Å" in reason
