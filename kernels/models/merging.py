@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.mates import Mates
+from kernels.models.residue_places import chains_and_numbers, registers, representatives, residue_kinds
 from kernels.models.superposition import superposition
 
 SOURCES = ("traced", "predicted", "bent")
@@ -92,7 +93,7 @@ class MergedModel:
 
 def beside(traced: AtomicModel, predicted: AtomicModel, mates: Mates) -> AtomicModel:
     """A traced unit whose every chain is moved to the copy in which most of it stands where the prediction does."""
-    chain, _ = _places(traced)
+    chain, _ = chains_and_numbers(traced)
     copies = mates.of(representatives(traced))
     near = torch.stack([_distance(copy, representatives(predicted)).amin(1) < _PLACE_ANGSTROM for copy in copies])
     votes = torch.zeros(len(mates), int(chain.max()) + 1).index_add_(1, chain, near.float())
@@ -109,9 +110,9 @@ def register(traced: AtomicModel, predicted: AtomicModel, is_placed: bool = True
 
     Memory: 40 bytes a pair of residues.
     """
-    chain_t, number_t = _places(traced)
-    chain_p, number_p = _places(predicted)
-    kind_t, kind_p = _kinds(traced), _kinds(predicted)
+    chain_t, number_t = chains_and_numbers(traced)
+    chain_p, number_p = chains_and_numbers(predicted)
+    kind_t, kind_p = residue_kinds(traced), residue_kinds(predicted)
     same = (kind_t[:, None] == kind_p) & (kind_t >= 0)[:, None]
     apart = _distance(representatives(traced), representatives(predicted))
     near = [same & (apart < _REACH_ANGSTROM), apart < _PLACE_ANGSTROM] if is_placed else [same]
@@ -120,11 +121,11 @@ def register(traced: AtomicModel, predicted: AtomicModel, is_placed: bool = True
     index = torch.full((int(chain_p.max()) + 1, width), -1)
     index[chain_p, number_p - lowest] = torch.arange(len(number_p))
     found = torch.full((2, traced.n_residues), -1)
-    for chain in torch.unique(chain_t).tolist():
-        i, j = votes[chain_t[votes[:, 0]] == chain].unbind(1)
-        told, count = torch.unique(torch.stack([chain_p[j], number_p[j] - number_t[i]], 1), dim=0, return_counts=True)
-        if len(count) and int(count.max()) >= _FEWEST_ALIKE:
-            copy, offset = told[count.argmax()].tolist()
+    told, count = registers((votes[:, 0], votes[:, 1]), (chain_t, number_t), (chain_p, number_p))
+    for chain in torch.unique(told[:, 0]).tolist():
+        ours = torch.where(told[:, 0] == chain, count, 0)
+        if int(ours.max()) >= _FEWEST_ALIKE:
+            _, copy, offset = told[ours.argmax()].tolist()
             own = (chain_t == chain) & (kind_t >= 0)
             found[0, own], found[1, own] = copy, number_t[own] + offset
     column = (found[1] - lowest).clamp(0, width - 1)
@@ -184,7 +185,7 @@ def merged(
     everything = joined([traced.model, predicted.model, bent.model])
     logit, alpha = torch.cat([r.logit for r in (traced, predicted, bent)]), representatives(everything)
     n = traced.model.n_residues
-    is_polymer = _kinds(traced.model) >= 0
+    is_polymer = residue_kinds(traced.model) >= 0
     is_rival = is_polymer & ~found.is_alike
     stays, is_beaten = _rivals(traced, is_rival, logit[n:].reshape(2, -1).amax(0), alpha)
     logit[n:][is_beaten.repeat(2)] = -torch.inf
@@ -218,7 +219,7 @@ def _rivals(traced: Reading, is_rival: Tensor, logit: Tensor, alpha: Tensor) -> 
     apart = torch.stack([_distance(alpha[:n], part) for part in alpha[n:].chunk(2)]).amin(0)
     meets = is_rival & (apart < _OVERLAP_ANGSTROM).any(1)
     nearest = apart.argmin(1)
-    chain, _ = _places(traced.model)
+    chain, _ = chains_and_numbers(traced.model)
     stretch = torch.unique_consecutive(torch.stack([chain, meets.long()], 1), dim=0, return_inverse=True)[1]
     lead = torch.where(meets, traced.logit - logit[nearest], 0.0)
     total = torch.zeros(int(stretch.max()) + 1, dtype=lead.dtype).index_add_(0, stretch, lead)
@@ -233,7 +234,7 @@ def _columns(traced: Reading, predicted: AtomicModel, found: Register) -> tuple[
 
     Of two traced residues that stand for the same one the more probable one counts.
     """
-    chain, number = _places(predicted)
+    chain, number = chains_and_numbers(predicted)
     rows = torch.nonzero(found.is_alike).squeeze(1)
     rows = rows[traced.logit[rows].argsort(stable=True)]
     places = torch.cat([torch.stack([chain, number], 1), torch.stack([found.chain[rows], found.number[rows]], 1)])
@@ -289,24 +290,6 @@ def _named(
             given[residue.chain] = next(unused)
         residues.append(replace(residue, chain=given[residue.chain]))
     return replace(model, residues=tuple(residues))
-
-
-def _places(model: AtomicModel) -> tuple[Tensor, Tensor]:
-    """(residue,) index of the chain, in the order of the file, and number."""
-    index = {chain: i for i, chain in enumerate(dict.fromkeys(residue.chain for residue in model.residues))}
-    told = [(index[residue.chain], residue.number) for residue in model.residues]
-    return torch.tensor(told, dtype=torch.int64).reshape(-1, 2).unbind(1)  # type: ignore[return-value]
-
-
-def _kinds(model: AtomicModel) -> Tensor:
-    """(residue,) a number for each amino acid and base, -1 for what is neither."""
-    return torch.where(model.amino_acid >= 0, model.amino_acid, torch.where(model.base >= 0, 100 + model.base, -1))
-
-
-def representatives(model: AtomicModel) -> Tensor:
-    """(residue, 3) CA, or C4' of nucleotides; NaN where a residue has neither."""
-    own = model.positions("CA", "C4'")
-    return torch.where(own[:, 0].isfinite(), own[:, 0], own[:, 1])
 
 
 def _frames(model: AtomicModel) -> Tensor:
