@@ -92,3 +92,29 @@ def gathered(surer: Tensor, other: Tensor, n: int) -> Tensor:
         is_open &= ~leads
         is_open[other[follows]] = False
     return group
+
+
+def pieces(i: Tensor, j: Tensor, n: int) -> Tensor:
+    """(n,) the lowest of all things that each of n things is connected with, itself included.
+
+    Parameters
+    ----------
+    i, j
+        (pair,) things that touch; one order of a pair is enough.
+
+    Source
+    ------
+    Zhang, Azad & Hu, SIAM PP 2020: each tree of the forest is hung onto the lowest one that it touches, then flattened.
+    """
+    parent = torch.arange(n, device=i.device)
+    if not len(i):
+        return parent
+    while True:
+        low = torch.minimum(parent[i], parent[j])
+        found = parent.clone()
+        for end in (parent[i], parent[j], i, j):
+            found.scatter_reduce_(0, end, low, "amin")
+        found = found[found]
+        if torch.equal(found, parent):
+            return parent
+        parent = found

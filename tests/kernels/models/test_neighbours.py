@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.models.neighbours import nearest_first, pairs_within
+from kernels.models.neighbours import nearest_first, pairs_within, pieces
 
 
 @settings(max_examples=40, deadline=None)
@@ -29,3 +29,19 @@ def test_partners_stand_nearest_first():
     assert partners.tolist() == [[1, 2], [0, 2], [1, 0], [-1, -1]]
     assert lengths[:3].tolist() == [[1, 3], [1, 2], [2, 3]]
     assert lengths[3].tolist() == [pytest.approx(float("inf"))] * 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), m=st.integers(0, 40), seed=st.integers(0, 1000))
+def test_pieces_are_what_can_be_walked_to(n, m, seed):
+    generator = torch.Generator().manual_seed(seed)
+    i, j = torch.randint(n, (2, m), generator=generator)
+    reached = torch.eye(n)
+    reached[i, j] = reached[j, i] = 1
+    reached = torch.linalg.matrix_power(reached, n) > 0
+    assert pieces(i, j, n).tolist() == [int(torch.nonzero(row)[0]) for row in reached]
+
+
+def test_a_long_row_is_one_piece():
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
+    assert pieces(order[:-1], order[1:], 5000).unique().tolist() == [0]
