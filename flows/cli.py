@@ -24,11 +24,13 @@ _PLACES = {
     "predict": "prediction",
     "model": "building",
     "validate": "models",
+    "compare-states": "states",
     "train": "training",
     "sweep": "retention",
     "restore": "retention",
 }
-"""Command -> the module below `flows.commands` that has it as a function of this name, in the order of the help."""
+"""Command -> the module below `flows.commands` that has it as a function of this name (an underscore for a hyphen), in
+the order of the help."""
 
 
 class _Commands(TyperGroup):
@@ -41,7 +43,8 @@ class _Commands(TyperGroup):
         if cmd_name not in _PLACES:
             return None
         found = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        found.command(cmd_name)(getattr(import_module(f"flows.commands.{_PLACES[cmd_name]}"), cmd_name))
+        module = import_module(f"flows.commands.{_PLACES[cmd_name]}")
+        found.command(cmd_name)(getattr(module, cmd_name.replace("-", "_")))
         return typer.main.get_command(found)
 
 

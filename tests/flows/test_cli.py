@@ -81,7 +81,7 @@ def test_the_status_is_shown_without_what_only_flows_need():
 def test_every_command_says_what_it_does():
     listed = runner.invoke(app, ["--help"]).output
     for name in ("up", "down", "deploy", "process", "forecast", "watch", "demo", "status", "sessions", "compare",
-                 "export", "sweep", "restore"):  # fmt: skip
+                 "export", "compare-states", "sweep", "restore"):  # fmt: skip
         assert f" {name} " in listed
         found = runner.invoke(app, [name, "--help"])
         assert found.exit_code == 0 and f" {name} " in found.output, found.output

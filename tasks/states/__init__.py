@@ -1,0 +1,1 @@
+"""Two states of one molecule beside each other, for `compare_states`."""

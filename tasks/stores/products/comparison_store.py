@@ -1,0 +1,48 @@
+"""States beside each other in the store: what moves, and the other state laid on the session's own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.models.atomic_model import AtomicModel
+from tasks.formats.structure import mmcif_of, parse_mmcif
+from tasks.records.state_comparison import StateComparison
+from tasks.stores.commit import Attempt
+from tasks.stores.session_store import SessionStore
+
+
+def write_comparison(attempt: Attempt, found: StateComparison, laid: AtomicModel, name: str) -> None:
+    """Write what moves, and the other state in the frame of the first one, into a product ``comparisons/<name>``."""
+    attempt.write("json", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+    attempt.write("mmcif", np.frombuffer(mmcif_of(laid, name), dtype=np.uint8))
+    changes = [one.change for one in found.pockets]
+    attempt.figures.update(
+        first=found.first,
+        second=found.second,
+        n_same=found.n_same,
+        n_flexible=found.n_flexible,
+        n_domains=len(found.domains),
+        largest_turn_deg=max((one.angle_deg for one in found.motions), default=0.0),
+        rmsd_angstrom=found.rmsd_angstrom,
+        n_pockets_opened=changes.count("opened"),
+        n_pockets_closed=changes.count("closed"),
+    )
+
+
+def read_comparison(store: SessionStore, name: str) -> StateComparison:
+    """What moves between the states of ``comparisons/<name>``.
+
+    Raises
+    ------
+    StoreError
+        Where it is not there, with the reason.
+    """
+    product = store.product(f"comparisons/{name}")
+    product.done_record(f"comparison {name!r}", "run compare_states")
+    return StateComparison.model_validate_json(product.read()["json"].tobytes())
+
+
+def laid_model(store: SessionStore, name: str) -> AtomicModel:
+    """The other state of ``comparisons/<name>``, in the frame of the session's model."""
+    address = f"comparisons/{name}"
+    return parse_mmcif(store.product(address).read()["mmcif"].tobytes(), address)
