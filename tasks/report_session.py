@@ -24,6 +24,7 @@ from tasks.report.maps import final_map, initial_map
 from tasks.report.model import model_section
 from tasks.report.session import course, trouble
 from tasks.report.stages import parameters_and_cost
+from tasks.report.states import compared_states, states_section
 from tasks.report.summary import header, summary
 from tasks.report.versions import versions_section
 from tasks.report.words import markdown_text
@@ -63,7 +64,7 @@ def report_session(session_url: str, params: ReportSessionParams) -> str:
     store = SessionStore.open(session_url)
     ledger = read_ledger(store)
     contents = Contents(store, ledger, **params.model_dump())
-    sections = [s for s in _SECTIONS if s[0] in _OF_A_MAP] if begins_with_a_map(contents) else _SECTIONS
+    sections = _shown(contents)
     body = [_section(contents, *section) for section in sections]
     links = [(identifier, label) for identifier, label, _ in sections]
     html = page.page(f"{store.session.name} · Vitriflow report", header(contents), links, body, contents.scripts)
@@ -72,6 +73,12 @@ def report_session(session_url: str, params: ReportSessionParams) -> str:
     _publish(contents)
     logger.info("report_session: %s, %.1f MB", location.url, len(html) / 1e6)
     return location.url
+
+
+def _shown(contents: Contents) -> list[tuple[str, str, Callable[[Contents], str]]]:
+    """Sections of a session that begins with exposures, or with a map; that of states where some were compared."""
+    shown = [s for s in _SECTIONS if s[0] in _OF_A_MAP] if begins_with_a_map(contents) else list(_SECTIONS)
+    return [s for s in shown if s[0] != "states" or compared_states(contents)]
 
 
 def _section(
@@ -93,6 +100,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("summary", "Summary", summary),
     ("map", "Map", final_map),
     ("model", "Model", model_section),
+    ("states", "States", states_section),
     ("overview", "Session", course),
     ("trouble", "Not used", trouble),
     ("exposures", "Exposures", exposure_cards),
@@ -102,7 +110,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("stages", "Parameters", parameters_and_cost),
 )
 """Anchor, name in the menu, and what writes it; in the order of the page."""
-_OF_A_MAP = frozenset({"summary", "map", "model", "stages"})
+_OF_A_MAP = frozenset({"summary", "map", "model", "states", "stages"})
 """Those of a session that begins with the map of another program."""
 
 

@@ -20,10 +20,12 @@ from tasks.states.files import export_comparison
 from tasks.states.tables import (
     DISTANCE_COLUMNS,
     DOMAIN_COLUMNS,
+    HINGE_COLUMNS,
     MOTION_COLUMNS,
     POCKET_COLUMNS,
     distance_rows,
     domain_rows,
+    hinge_rows,
     motion_rows,
     pocket_rows,
     summary_words,
@@ -92,11 +94,12 @@ def _states(sessions: list[str], models: list[str]) -> list[tuple[str, str]]:
 
 
 def _show(found: StateComparison) -> None:
-    """Domains, motions, distances and pockets that change."""
+    """Domains, motions, hinges, distances and pockets that change."""
     console.print(summary_words(found), soft_wrap=True)
     for columns, rows in (
         (DOMAIN_COLUMNS, domain_rows(found)),
         (MOTION_COLUMNS, motion_rows(found)),
+        (HINGE_COLUMNS, hinge_rows(found)),
         (DISTANCE_COLUMNS, distance_rows(found)),
         (POCKET_COLUMNS, pocket_rows(found)),
     ):
@@ -105,9 +108,3 @@ def _show(found: StateComparison) -> None:
             for row in rows:
                 table.add_row(*row)
             console.print(table)
-    for hinge in found.hinges:
-        console.print(
-            f"hinge between domains {hinge.domains[0]} and {hinge.domains[1]}: {hinge.first} to {hinge.last},"
-            f" {hinge.axis_distance_angstrom:.1f} Å from the axis",
-            soft_wrap=True,
-        )

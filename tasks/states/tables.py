@@ -7,6 +7,7 @@ from tasks.records.state_comparison import StateComparison
 DOMAIN_COLUMNS = ("domain", "residues", "RMSD", "where")
 MOTION_COLUMNS = ("domains", "turn", "shift along axis", "closure", "moves by", "centres apart", "axis")
 POCKET_COLUMNS = ("pocket", "volume", "lined by")
+HINGE_COLUMNS = ("hinge between", "from", "to", "off the axis")
 DISTANCE_COLUMNS = ("from", "to", "Cα or C4'", "nearest atoms")
 _MOST_RANGES, _MOST_LINING = 6, 6
 
@@ -60,6 +61,14 @@ def pocket_rows(found: StateComparison) -> list[tuple[str, ...]]:
         (one.change, "{:.0f} to {:.0f} Å³".format(*one.volumes_angstrom3), _few(one.lining, _MOST_LINING))
         for one in found.pockets
         if one.change != "same"
+    ]
+
+
+def hinge_rows(found: StateComparison) -> list[tuple[str, ...]]:
+    """Of `HINGE_COLUMNS`."""
+    return [
+        ("{} and {}".format(*one.domains), one.first, one.last, f"{one.axis_distance_angstrom:.1f} Å")
+        for one in found.hinges
     ]
 
 

@@ -1,6 +1,7 @@
 """Two states in stores of their own, or of one, are compared: what was moved is told; what cannot be compared, too."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from kernels.models.atomic_model import AtomicModel
 from kernels.models.residue_places import representatives
 from tasks.compare_states import CompareStatesParams, compare_states
 from tasks.records.session import StageParams
+from tasks.report_session import ReportSessionParams, report_session
 from tasks.states.files import export_comparison
 from tasks.states.tables import distance_rows, domain_rows, motion_rows, pocket_rows, summary_words
 from tasks.stores.products.comparison_store import laid_model, read_comparison
@@ -82,9 +84,16 @@ def test_a_turn_between_two_sessions_is_told_with_its_axis_and_kept(closed, othe
     files = export_comparison(closed, "open", tmp_path / "out")
     assert [path.name for path in files] == ["open.csv", "open.json", "open.cif"]
     assert len(files[0].read_text().splitlines()) == 157
+    html = Path(report_session.fn(closed.url, ReportSessionParams())).read_text()
+    assert '<section id="states">' in html and summary_words(found) in html and "2 against 1" in html
     assert compare_states.fn(closed.url, params).kept == report.done
     put(other, "chosen", MODEL.at(bent()[0].coordinates_angstrom + 1.0), version=2)
     assert compare_states.fn(closed.url, params).done == report.done
+
+
+def test_a_session_without_other_states_has_no_section_of_them(closed):
+    html = Path(report_session.fn(closed.url, ReportSessionParams())).read_text()
+    assert '<section id="model">' in html and '"states"' not in html
 
 
 def test_two_models_of_one_session_are_compared(closed):
