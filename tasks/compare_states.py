@@ -21,8 +21,8 @@ from tasks.workers.stage import Stage, run_stage
 
 _AND, _AS = " and ", " as "
 """In an item: the models of the session that it reads, and its name."""
-_VOXELS_PER_RESIDUE, _VOXELS_AROUND = 2_500, 700_000
-"""Of the grid that pockets are looked for in, at 0.6 Å."""
+_VOXELS_PER_RESIDUE, _VOXELS_AROUND = 5_500, 1_000_000
+"""Of the grid that pockets are looked for in, at 0.6 Å, for molecules that fill a fifth of their box."""
 
 
 class CompareStatesParams(StageParams):
@@ -136,9 +136,9 @@ def _needs(store: SessionStore, _items: Sequence[str], params: _KnownParams) -> 
     return Need(
         stage=_comparing.name,
         n_items=1,
-        memory_bytes=200_000_000 + 40 * n_voxels + 30_000 * n_residues,
+        memory_bytes=200_000_000 + 45 * n_voxels + 30_000 * n_residues,
         disk_bytes=20_000 + 700 * n_residues,
-        cpu_seconds=2 + n_voxels / 1_000_000 + 0.005 * n_residues * math.log2(n_residues + 1),
+        cpu_seconds=2 + 2 * n_voxels / 1_000_000 + 0.0005 * n_residues * math.log2(n_residues + 1),
         told_from=f"{n_residues} residues",
         remedy="look for no pockets (`has_pockets: false`), or give a larger worker",
     )

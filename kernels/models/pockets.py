@@ -88,7 +88,7 @@ def pockets(places: Tensor, radius: Tensor, residue: Tensor, n_residues: int, pr
     ValueError
         For a box of more voxels than 100 million.
 
-    Memory: 30 bytes a voxel of the box, which reaches 10 Å beyond the molecule.
+    Memory: 45 bytes a voxel of the box, which reaches 10 Å beyond the molecule.
 
     Source
     ------
