@@ -15,7 +15,7 @@ from tasks.records.session import StageParams, StageReport
 from tasks.states.comparison import NAMED_PAIR, compared
 from tasks.stores.commit import Attempt
 from tasks.stores.products.comparison_store import write_comparison
-from tasks.stores.products.model_store import n_residues_of, read_model
+from tasks.stores.products.model_store import n_copies_of, n_residues_of, read_assembly, read_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
 
@@ -42,6 +42,9 @@ class CompareStatesParams(StageParams):
     """Within which residues lie that move as one body; None for twice the models' error, between 1 and 2 Å."""
     fewest_residues: int = Field(default=20, ge=8)
     """Of a domain."""
+    has_copies: bool = False
+    """Whether the copies that the point groups of the maps make are compared too, named A, B …: how subunits move
+    against each other is told by all of them only."""
     has_pockets: bool = True
     """Whether pockets are looked for."""
     probe_angstrom: float = Field(default=1.4, ge=0.8, le=3)
@@ -118,7 +121,8 @@ def _address(item: str) -> str:
 
 def _compare(store: SessionStore, _item: str, params: _KnownParams, attempt: Attempt) -> None:
     other = store if params.other_session is None else SessionStore.open(params.other_session)
-    first, second = read_model(store, params.model), read_model(other, params.told_other_model)
+    read = read_assembly if params.has_copies else read_model
+    first, second = read(store, params.model), read(other, params.told_other_model)
     names = (f"{store.session.name}/{params.model}", f"{params.other_name}/{params.told_other_model}")
     probes = Probes(small_angstrom=params.probe_angstrom, large_angstrom=params.large_probe_angstrom)
     found, laid = compared(
@@ -132,6 +136,8 @@ def _needs(store: SessionStore, _items: Sequence[str], params: _KnownParams) -> 
     n_residues = n_residues_of(store, params.model)
     if not n_residues:
         return None
+    if params.has_copies:
+        n_residues *= n_copies_of(store, params.model)
     n_voxels = _VOXELS_AROUND + _VOXELS_PER_RESIDUE * n_residues if params.has_pockets else 0
     return Need(
         stage=_comparing.name,

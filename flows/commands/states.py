@@ -48,6 +48,9 @@ def compare_states(
     tolerance: Annotated[
         float | None, typer.Option(help="Å, within which residues move as one body; else from the models' error.")
     ] = None,
+    copies: Annotated[
+        bool, typer.Option(help="Compare all copies that the maps' point groups make, as chains A, B …")
+    ] = False,
     pockets: Annotated[bool, typer.Option(help="Look for pockets that open and close.")] = True,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the residue tables, JSON, and the states laid on the first.")
@@ -63,6 +66,7 @@ def compare_states(
                 other_model=name,
                 distances=tuple(distance or ()),
                 tolerance_angstrom=tolerance,
+                has_copies=copies,
                 has_pockets=pockets,
             )
             for session, name in others

@@ -8,7 +8,9 @@ import torch
 from pydantic import ValidationError
 
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.mates import Mates
 from kernels.models.residue_places import representatives
+from kernels.rotations import symmetry_group
 from tasks.compare_states import CompareStatesParams, compare_states
 from tasks.records.session import StageParams
 from tasks.report_session import ReportSessionParams, report_session
@@ -102,6 +104,30 @@ def test_two_models_of_one_session_are_compared(closed):
     assert compare_states.fn(closed.url, params).done == ["chosen and open as open"]
     assert closed.product("comparisons/open").record().inputs.keys() == {"models/chosen", "models/open"}
     assert read_comparison(closed, "open").pockets == ()
+
+
+def test_copies_tell_how_subunits_turn_about_the_axis_of_the_map(store, workers):
+    """Two subunits about an axis that both turn in themselves: what one of them alone cannot show."""
+    mates = Mates(symmetry_group("C2"), torch.zeros(3, dtype=torch.float64))
+    small = cage_subunit(60)
+    near = small.at(small.coordinates_angstrom - small.coordinates_angstrom.mean(0) + torch.tensor([0.0, 0.0, 18.0]))
+    up = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    every = torch.ones(60, dtype=torch.bool)
+    own = turned(near, every, up, representatives(near).mean(0), 20.0, 0.0)
+    for name, model in (("chosen", near), ("turned", own)):
+        with store.product(f"models/{name}").write("import_model", 1, StageParams(), {}) as attempt:
+            write_model(attempt, model, name, mates)
+    params = CompareStatesParams(other_model="turned", has_pockets=False, name="unit")
+    assert compare_states.fn(store.url, params).done
+    assert len(read_comparison(store, "unit").domains) == 1
+    assert compare_states.fn(store.url, params.model_copy(update={"name": "all", "has_copies": True})).done
+    found = read_comparison(store, "all")
+    assert found.n_same == 120 and [d.ranges for d in found.domains] == [("A/1-60",), ("B/1-60",)]
+    (motion,) = found.motions
+    # both turn by 20 degrees the same way about parallel axes: against each other they only shift
+    assert motion.angle_deg < 0.5
+    apart = 2 * float(representatives(near).mean(0)[1:].norm())
+    assert motion.displacement_angstrom == pytest.approx(apart * 2 * math.sin(math.radians(10)), abs=0.1)
 
 
 @pytest.mark.parametrize(

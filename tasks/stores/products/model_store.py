@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.mates import Mates
-from tasks.formats.structure import mmcif_of, parse_mmcif
+from tasks.formats.structure import mmcif_of, parse_assembly, parse_mmcif
 from tasks.records.placement import Placement
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import MapSizes, has_map, map_sizes
@@ -50,6 +50,17 @@ def mmcif_bytes(store: SessionStore, name: str) -> bytes:
 def read_model(store: SessionStore, name: str) -> AtomicModel:
     """The model ``models/<name>``, in the frame of its map."""
     return parse_mmcif(mmcif_bytes(store, name), f"models/{name}")
+
+
+def read_assembly(store: SessionStore, name: str) -> AtomicModel:
+    """All copies of the model ``models/<name>`` that its map's point group makes, as chains A, B …; else the model."""
+    return parse_assembly(mmcif_bytes(store, name), f"models/{name}") or read_model(store, name)
+
+
+def n_copies_of(store: SessionStore, name: str) -> int:
+    """Copies of the model ``models/<name>`` in its assembly, itself included."""
+    record = store.product(f"models/{name}").record()
+    return 1 if record is None else int(record.figures.get("n_copies") or 1)
 
 
 def n_residues_of(store: SessionStore, name: str) -> int | None:
