@@ -1,0 +1,171 @@
+"""A docked model bent into its map, and kept only where a map that was not looked at agrees better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.maps.cutting import cut_around
+from kernels.maps.fsc import fsc
+from kernels.maps.grid import DensityGrid
+from kernels.models.atomic_model import AtomicModel
+from kernels.models.carried_atoms import residue_places
+from kernels.models.flexible_fitting import Bending, Bent, bent
+from kernels.models.map_fit import map_model_fsc, model_density, soft_mask
+from kernels.models.map_likelihood import map_likelihood
+from kernels.models.real_space import Weights, refined_in_real_space
+from tasks.rebuilding.maps import like_the_map
+
+_MARGIN_ANGSTROM = 25.0
+"""Of the map that is looked at."""
+_HELD_BACK = 1.25
+"""Without half maps the fit sees resolutions coarser than this times the map's, and is judged by the finer ones."""
+_LEAST_GAIN = 0.01
+"""Of the mean free correlation, by which a bent model must be better than the one that was docked."""
+_LEAST_SHARE = 0.6
+"""Of the free correlation that a right model would have. In simulated maps of 4 to 8 Å, structures that these do not
+show, bent as far as they go, came to 0.54 at most, and right ones after a hinge of 6 Å to 0.9 or more."""
+_USUAL_CEILING = 0.75
+"""Mean correlation of a right model with the finest shells of a map, the last of which has an FSC of 0.143."""
+_FEWEST_RESIDUES = 20
+_CLOSING = Weights(hydrogens=1.0)
+_N_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class FlexedModel:
+    """A model after flexible fitting, or as it was."""
+
+    model: AtomicModel
+    """Heavy atoms, refined in real space, where it was kept; what was given otherwise."""
+    is_kept: bool
+    reason: str
+    moved_angstrom: float
+    """Root mean square over residues, of what the fit proposed."""
+    strain_angstrom: float
+    """Root mean square change of distances to residues nearby, mean over residues, of what the fit proposed."""
+    correlation_before: float
+    """With the map at its resolution."""
+    correlation: float
+    """Of the model that is returned."""
+    free_correlation_before: float
+    """Mean Fourier shell correlation with what the fit did not look at: the other half map up to the resolution or,
+    without half maps, the finest shells of the map."""
+    free_correlation: float
+    """Of what the fit proposed."""
+    explained_share: float
+    """Free correlation of what the fit proposed, of what noise would let a right model have."""
+
+
+def flexed(
+    model: AtomicModel,
+    grid: DensityGrid,
+    resolution_angstrom: float,
+    predicted_error: Tensor | None = None,
+    halves: tuple[DensityGrid, DensityGrid] | None = None,
+) -> FlexedModel:
+    """Bend a rigidly placed model into a map; it is left as it is where that brings nothing that can be trusted.
+
+    Parameters
+    ----------
+    model
+        In the frame of the map; hydrogens are left out of what is returned.
+    predicted_error
+        (residue, residue) Å, PAE of the engine.
+    halves
+        Half maps in the frame of the map. The first one is bent into, filtered as the map is, and the second one
+        decides; what is kept is then fitted to the map.
+
+    Raises
+    ------
+    ValueError
+        For a PAE of another length, a model of fewer than 20 residues, or one that lies outside of its map.
+    """
+    _require(model, predicted_error)
+    heavy = model.take(torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool))
+    whole, shown, hidden, finest = _shown_and_hidden(heavy, grid, resolution_angstrom, halves)
+    proposed = bent(heavy, shown, finest, predicted_error)
+    moved = float((proposed.places_angstrom - residue_places(heavy)).square().sum(-1).mean().sqrt())
+    band = (resolution_angstrom, None if halves is not None else finest)
+    mask = soft_mask(hidden, heavy).maximum(soft_mask(hidden, proposed.model))
+    before, after = (
+        _mean(map_model_fsc(hidden, model_density(some, hidden, resolution_angstrom), mask), hidden, *band)
+        for some in (heavy, proposed.model)
+    )
+    ceiling = _USUAL_CEILING
+    if halves is not None:
+        ceiling = _mean(fsc(shown.voxels * mask, hidden.voxels * mask).clamp(min=0).sqrt(), hidden, *band)
+    share = after / max(ceiling, 1e-6)
+    fitted = _at_full_resolution(heavy, whole, resolution_angstrom, predicted_error, proposed)
+    where = "the other half map" if halves is not None else f"shells finer than {finest:.1f} Å, which were held back"
+    told = f"mean correlation with {where} is {before:.3f} before and {after:.3f} after"
+    is_kept = False
+    if share < _LEAST_SHARE:
+        told += f", {100 * share:.0f} % of a right model's: the map does not show this structure; left as it was"
+    elif after - before < _LEAST_GAIN:
+        told += f"; left as it was, since less than {_LEAST_GAIN:g} is gained"
+    else:
+        is_kept = True
+        told += "; bent"
+    return FlexedModel(
+        _closed(fitted.model, whole, resolution_angstrom) if is_kept else model,
+        is_kept,
+        told,
+        moved,
+        float(proposed.strain_angstrom.mean()),
+        fitted.correlation_before,
+        fitted.correlation if is_kept else fitted.correlation_before,
+        before,
+        after,
+        share,
+    )
+
+
+def _require(model: AtomicModel, error: Tensor | None) -> None:
+    n = model.n_residues
+    if n < _FEWEST_RESIDUES:
+        raise ValueError(f"the model has {n} residues; expected {_FEWEST_RESIDUES} or more to bend it")
+    if error is not None and tuple(error.shape) != (n, n):
+        raise ValueError(
+            f"PAE has shape {tuple(error.shape)}, but the model has {n} residues; give that of the same residues"
+        )
+
+
+def _shown_and_hidden(
+    model: AtomicModel,
+    grid: DensityGrid,
+    resolution: float,
+    halves: tuple[DensityGrid, DensityGrid] | None,
+) -> tuple[DensityGrid, DensityGrid, DensityGrid, float]:
+    """The map, what is bent into, what decides, all around the model; and the resolution of the second."""
+
+    def near(some: DensityGrid) -> DensityGrid:
+        return cut_around(some, model.coordinates_angstrom, _MARGIN_ANGSTROM)
+
+    if halves is None:
+        whole = near(grid)
+        return whole, whole, whole, _HELD_BACK * resolution
+    return near(grid), near(like_the_map(halves[0], halves[1], grid)), near(halves[1]), resolution
+
+
+def _at_full_resolution(
+    model: AtomicModel, grid: DensityGrid, resolution: float, error: Tensor | None, proposed: Bent
+) -> Bent:
+    return bent(model, grid, resolution, error, Bending(coarsest_angstrom=resolution), proposed.places_angstrom)
+
+
+def _closed(model: AtomicModel, grid: DensityGrid, resolution: float) -> AtomicModel:
+    """With bonds and angles as chemistry has them, and no atoms in each other's place."""
+    return refined_in_real_space(model, map_likelihood(grid, model, resolution), _CLOSING, _N_STEPS).model
+
+
+def _mean(curve: Tensor, grid: DensityGrid, resolution: float, coarsest: float | None) -> float:
+    """Over the coefficients of the shells that count."""
+    shell = torch.arange(len(curve)).double()
+    frequency = shell / (max(grid.voxels.shape) * grid.voxel_size_angstrom)
+    weight = shell**2 * (frequency <= 1 / resolution)
+    if coarsest is not None:
+        weight = weight * (frequency > 1 / coarsest)
+    return float((curve * weight).sum() / weight.sum().clamp(min=1e-30))
