@@ -12,7 +12,7 @@ from kernels.maps.fsc import fsc
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.carried_atoms import residue_places
-from kernels.models.flexible_fitting import Bending, Bent, bent
+from kernels.models.flexible_fitting import Bending, bent
 from kernels.models.map_fit import map_model_fsc, model_density, soft_mask
 from kernels.models.map_likelihood import map_likelihood
 from kernels.models.real_space import Weights, refined_in_real_space
@@ -24,6 +24,8 @@ _HELD_BACK = 1.25
 """Without half maps the fit sees resolutions coarser than this times the map's, and is judged by the finer ones."""
 _LEAST_GAIN = 0.01
 """Of the mean free correlation, by which a bent model must be better than the one that was docked."""
+_WEIGHTS = (30.0, 100.0)
+"""Of the map against the springs; the one whose result agrees better with what was held back is taken."""
 _LEAST_SHARE = 0.6
 """Of the free correlation that a right model would have. In simulated maps of 4 to 8 Å, structures that these do not
 show, bent as far as they go, came to 0.54 at most, and right ones after a hinge of 6 Å to 0.9 or more."""
@@ -86,19 +88,23 @@ def flexed(
     _require(model, predicted_error)
     heavy = model.take(torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool))
     whole, shown, hidden, finest = _shown_and_hidden(heavy, grid, resolution_angstrom, halves)
-    proposed = bent(heavy, shown, finest, predicted_error)
-    moved = float((proposed.places_angstrom - residue_places(heavy)).square().sum(-1).mean().sqrt())
+    trials = [bent(heavy, shown, finest, predicted_error, Bending(density=weight)) for weight in _WEIGHTS]
+    models = [heavy, *(trial.model for trial in trials)]
+    mask = torch.stack([soft_mask(hidden, some) for some in models]).amax(0)
     band = (resolution_angstrom, None if halves is not None else finest)
-    mask = soft_mask(hidden, heavy).maximum(soft_mask(hidden, proposed.model))
-    before, after = (
+    before, *tried = (
         _mean(map_model_fsc(hidden, model_density(some, hidden, resolution_angstrom), mask), hidden, *band)
-        for some in (heavy, proposed.model)
+        for some in models
     )
+    after = max(tried)
+    weight, proposed = _WEIGHTS[tried.index(after)], trials[tried.index(after)]
+    moved = float((proposed.places_angstrom - residue_places(heavy)).square().sum(-1).mean().sqrt())
     ceiling = _USUAL_CEILING
     if halves is not None:
         ceiling = _mean(fsc(shown.voxels * mask, hidden.voxels * mask).clamp(min=0).sqrt(), hidden, *band)
     share = after / max(ceiling, 1e-6)
-    fitted = _at_full_resolution(heavy, whole, resolution_angstrom, predicted_error, proposed)
+    last = Bending(density=weight, coarsest_angstrom=resolution_angstrom)
+    fitted = bent(heavy, whole, resolution_angstrom, predicted_error, last, proposed.places_angstrom)
     where = "the other half map" if halves is not None else f"shells finer than {finest:.1f} Å, which were held back"
     told = f"mean correlation with {where} is {before:.3f} before and {after:.3f} after"
     is_kept = False
@@ -148,12 +154,6 @@ def _shown_and_hidden(
         whole = near(grid)
         return whole, whole, whole, _HELD_BACK * resolution
     return near(grid), near(like_the_map(halves[0], halves[1], grid)), near(halves[1]), resolution
-
-
-def _at_full_resolution(
-    model: AtomicModel, grid: DensityGrid, resolution: float, error: Tensor | None, proposed: Bent
-) -> Bent:
-    return bent(model, grid, resolution, error, Bending(coarsest_angstrom=resolution), proposed.places_angstrom)
 
 
 def _closed(model: AtomicModel, grid: DensityGrid, resolution: float) -> AtomicModel:

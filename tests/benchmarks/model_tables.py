@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks import detection, models, nucleic_acids, rebuilding, secondary_structure, validation
+from tests.benchmarks import (
+    detection,
+    flexible_fitting,
+    models,
+    nucleic_acids,
+    rebuilding,
+    secondary_structure,
+    validation,
+)
 from tests.benchmarks.estimates import Section, measured
 
 _MANY, _FEW = 120, 12
@@ -17,6 +25,8 @@ _EVERY, _TWO = 1000, 2
 """Structures that errors are planted in for the validation."""
 _REBUILT = 13
 """As many of them as errors are repaired in."""
+_BENT, _MOVED = 8, 20
+"""Chains turned about a hinge at each resolution, and real motions."""
 
 
 def real_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
@@ -33,6 +43,7 @@ def real_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
 def simulated_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
     """Of maps simulated from structures that were held out."""
     n_patches, n_planted, n_rebuilt = (_FEW, _TWO, _TWO) if is_quick else (_MANY, _EVERY, _REBUILT)
+    n_bent = (_TWO, _TWO) if is_quick else (_BENT, _MOVED)
     levels = nucleic_acids.LEVELS_ANGSTROM[-1:] if is_quick else nucleic_acids.LEVELS_ANGSTROM
     case = models.small_simulated_case if is_quick else models.simulated_case
     return [
@@ -43,4 +54,5 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> list[Section
         measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels)),
         measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted)),
         measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt)),
+        measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent)),
     ]
