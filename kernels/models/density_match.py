@@ -32,6 +32,8 @@ class DensityMatch:
     """(atom,) how strongly each scatters"""
     size: float
     """Norm of the map where the first atoms are"""
+    fixed: Tensor
+    """(z, y, x) density of other molecules, which do not move"""
 
     def __call__(self, coordinates_angstrom: Tensor) -> Tensor:
         """Correlation with atoms (atom, 3) times a constant near 1; differentiable once.
@@ -42,13 +44,13 @@ class DensityMatch:
         return value
 
     def density(self, coordinates_angstrom: Tensor) -> Tensor:
-        """(z, y, x) of the atoms."""
+        """(z, y, x) of the atoms, and of the other molecules."""
         return self._density(self.grid.to_voxels(coordinates_angstrom))
 
     def _density(self, points: Tensor) -> Tensor:
         shape = self.grid.voxels.shape
         deposited = deposit(points.float(), self.weights, shape)
-        return torch.fft.irfftn(torch.fft.rfftn(deposited) * self.bell, s=shape)
+        return torch.fft.irfftn(torch.fft.rfftn(deposited) * self.bell, s=shape) + self.fixed
 
 
 class _Matched(torch.autograd.Function):
@@ -73,7 +75,12 @@ class _Matched(torch.autograd.Function):
 
 
 def density_match(
-    grid: DensityGrid, coordinates_angstrom: Tensor, weights: Tensor, resolution_angstrom: float, margin_angstrom: float
+    grid: DensityGrid,
+    coordinates_angstrom: Tensor,
+    weights: Tensor,
+    resolution_angstrom: float,
+    margin_angstrom: float,
+    others: tuple[Tensor, Tensor] | None = None,
 ) -> DensityMatch:
     """A map around atoms at a resolution no better than its own, with the amplitudes that atoms have there.
 
@@ -83,6 +90,8 @@ def density_match(
         (atom, 3) where the atoms are thought to be.
     margin_angstrom
         Around them, within which they may move.
+    others
+        (atom, 3) Å and (atom,) weights of what else the map shows and is known already; it stays where it is.
 
     Memory: 40 bytes a voxel of a third of the resolution.
 
@@ -102,9 +111,14 @@ def density_match(
     bell = torch.exp(-2 * (torch.pi * BELL_OF_RESOLUTION * resolution_angstrom * frequency) ** 2)
     bell[0, 0, 0] = 0  # the level of the solvent tells nothing
     box = replace(cut, voxels=voxels)
-    match = DensityMatch(box, bell / spline_response(fast, 1.0), weights.float(), 1.0)
+    match = DensityMatch(box, bell / spline_response(fast, 1.0), weights.float(), 1.0, torch.zeros(fast))
     atoms = match.density(coordinates_angstrom)
     matched = torch.fft.irfftn(_like(torch.fft.rfftn(voxels), torch.fft.rfftn(atoms), box), s=fast)
+    if others is not None:
+        points = box.to_voxels(others[0])
+        is_inside = ((points > 0) & (points < torch.tensor(cut.voxels.shape) - 1)).all(1)
+        known = replace(match, weights=others[1][is_inside].float())
+        match = replace(match, fixed=known.density(others[0][is_inside]))
     inside = atoms > _INSIDE * atoms.max()
     size = float((matched * inside).norm())
     if not size > 0:

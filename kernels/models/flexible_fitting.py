@@ -32,8 +32,8 @@ class Bending:
     density: float = 30.0
     """Weight of the map: the energy of a residue that is explained in full; that of a contact is 1 / Å²."""
     n_modes: int = _N_MODES
-    coarsest_angstrom: float = 20.0
-    """Blur to begin with: places further off than that are not felt"""
+    coarsest_angstrom: float = 10.0
+    """Blur to begin with: the coarser, the further off density is felt, that of other molecules too"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,7 @@ def bent(
     error_angstrom: Tensor | None = None,
     bending: Bending = Bending(),
     start_angstrom: Tensor | None = None,
+    others: AtomicModel | None = None,
 ) -> Bent:
     """Bend a model that lies in its map roughly.
 
@@ -68,6 +69,8 @@ def bent(
         (residue, residue) predicted aligned error; what is sure stays stiff.
     start_angstrom
         (residue, 3) of `residue_places`, where an earlier fit has left them; the springs are at rest in the model.
+    others
+        What else the map shows beside the model, which stays where it is: without it the model is drawn there.
 
     Raises
     ------
@@ -84,18 +87,23 @@ def bent(
     rest = residue_places(model)
     network = elastic_network(rest, model.is_linked(), error_angstrom)
     places = rest if start_angstrom is None else start_angstrom.double()
-    weights = scattering_strength(model) * torch.tensor([e not in ("H", "D") for e in model.elements])
+    weights = _weights(model)
+    known = None if others is None else (others.coordinates_angstrom, _weights(others))
     for blur in blurs(bending.coarsest_angstrom, resolution_angstrom):
         atoms = carried(model, network, places)
-        match = density_match(grid, atoms, weights, blur, _REACH_ANGSTROM)
+        match = density_match(grid, atoms, weights, blur, _REACH_ANGSTROM, known)
         for _ in range(_MODE_ROUNDS):
             places = _along_modes(model, network, match, places, bending)
         for _ in range(_FREE_ROUNDS):
             places = _freely(model, network, match, places, bending)
-    final = density_match(grid, model.coordinates_angstrom, weights, resolution_angstrom, _REACH_ANGSTROM)
+    final = density_match(grid, model.coordinates_angstrom, weights, resolution_angstrom, _REACH_ANGSTROM, known)
     atoms = carried(model, network, places)
     before, after = (_correlation(final, some) for some in (model.coordinates_angstrom, atoms))
     return Bent(model.at(atoms), places, network.strain_angstrom(places), after, before)
+
+
+def _weights(model: AtomicModel) -> Tensor:
+    return scattering_strength(model) * torch.tensor([e not in ("H", "D") for e in model.elements])
 
 
 def blurs(coarsest_angstrom: float, resolution_angstrom: float) -> list[float]:

@@ -25,7 +25,7 @@ _EVERY, _TWO = 1000, 2
 """Structures that errors are planted in for the validation."""
 _REBUILT = 13
 """As many of them as errors are repaired in."""
-_BENT, _MOVED = 8, 20
+_BENT, _MOVED = 6, 12
 """Chains turned about a hinge at each resolution, and real motions."""
 
 

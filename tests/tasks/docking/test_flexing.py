@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernels.models.atomic_model import joined
 from kernels.models.geometry import backbone_deviations
 from kernels.rotations import from_rotation_vector
 from tasks.docking.flexing import flexed
@@ -70,3 +71,12 @@ def test_a_model_that_lies_elsewhere_is_refused(case):
     away = replace(bent, coordinates_angstrom=bent.coordinates_angstrom + 500)
     with pytest.raises(ValueError, match="outside of"):
         flexed(away, maps.sharpened, RESOLUTION)
+
+
+def test_a_right_model_is_not_drawn_into_its_neighbour():
+    model = cage_subunit(110)
+    beside = model.at(model.coordinates_angstrom + torch.tensor([0.0, 34.0, 0.0]))
+    maps = simulated_maps(joined([model, beside]), RESOLUTION, 2.3, padding_angstrom=18.0, seed=4)
+    found = flexed(model, maps.sharpened, RESOLUTION, halves=(maps.half_1, maps.half_2), others=beside)
+    assert found.model is model
+    assert found.moved_angstrom < 1.0
