@@ -12,6 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels import fourier
+
+_COARSE_ANGSTROM, _STRONG_SHARE, _LEAST_DENSITY = 15.0, 0.998, 0.2
+"""What half maps show lies above this share of their strong places at 15 Å."""
+_AROUND_ANGSTROM, _EDGE_ANGSTROM = 5.0, 8.0
+
 
 def soft_circle(
     n: int | Sequence[int], radius_px: float, edge_px: float = 0.0, *, device: torch.device | str = "cpu"
@@ -54,6 +60,14 @@ def soft_mask_from_map(density: Tensor, threshold: float, extend_px: float, edge
         )
     distance = distance_outside(inside, extend_px + edge_px + 1)
     return falling_edge(distance, extend_px, edge_px)
+
+
+def mask_of_halves(half_1: Tensor, half_2: Tensor, voxel_size_angstrom: float) -> Tensor:
+    """(z, y, x) soft mask around what two half maps of another program show at 15 Å, with 5 Å around it."""
+    mean = fourier.low_passed((half_1 + half_2) / 2, voxel_size_angstrom, _COARSE_ANGSTROM)
+    strong = float(mean.flatten().kthvalue(math.ceil(_STRONG_SHARE * mean.numel())).values)
+    around, edge = _AROUND_ANGSTROM / voxel_size_angstrom, _EDGE_ANGSTROM / voxel_size_angstrom
+    return soft_mask_from_map(mean, _LEAST_DENSITY * strong, around, edge)
 
 
 def falling_edge(distance: Tensor, boundary: float, edge: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from kernels import fourier
 from kernels.maps.alignment import inverted
 from kernels.maps.fsc import corrected_fsc
 from kernels.maps.grid import DensityGrid
-from kernels.masks import soft_mask_from_map
+from kernels.masks import mask_of_halves
 from kernels.models.map_fit import resolution_at
 from tasks.formats import FormatError
 from tasks.formats.map_file import read_map
@@ -30,9 +28,6 @@ from tasks.workers.stage import Stage, run_stage
 
 _PRODUCT = "maps/imported"
 _SAME_ANGSTROM = 0.01
-_COARSE_ANGSTROM, _STRONG_SHARE, _LEAST_DENSITY = 15.0, 0.998, 0.2
-"""What a map shows lies above this share of its strong places at 15 Å."""
-_AROUND_ANGSTROM, _EDGE_ANGSTROM = 5.0, 8.0
 
 
 class ImportMapParams(StageParams):
@@ -120,9 +115,7 @@ def _resolution(maps: dict[str, DensityGrid]) -> float | None:
     if "half_1" not in maps:
         return None
     first, second, size = maps["half_1"].voxels, maps["half_2"].voxels, maps["map"].voxel_size_angstrom
-    mean = fourier.low_passed((first + second) / 2, size, _COARSE_ANGSTROM)
-    strong = float(mean.flatten().kthvalue(math.ceil(_STRONG_SHARE * mean.numel())).values)
-    mask = soft_mask_from_map(mean, _LEAST_DENSITY * strong, _AROUND_ANGSTROM / size, _EDGE_ANGSTROM / size)
+    mask = mask_of_halves(first, second, size)
     curve = corrected_fsc(first, second, mask, torch.Generator().manual_seed(0)).corrected
     return round(resolution_at(curve, maps["map"], 0.143), 2)
 
