@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,8 @@ def _refine(store: SessionStore, item: str, params: RefineModelParams, attempt: 
     )
     if library is None:
         attempt.figures["refined_in"] = "real space alone, no monomer library"
+    else:
+        attempt.figures["program"] = f"servalcat {version('servalcat')}"
 
 
 def _library(params: RefineModelParams, model: AtomicModel) -> Path | None:

@@ -100,8 +100,8 @@ def _transforms(mates: Mates) -> list[gemmi.Transform]:
     centre = mates.centre_angstrom.flip(0)
     for rotation in mates.rotation.flip(-2, -1):
         transform = gemmi.Transform()
-        transform.mat.fromlist(rotation.tolist())
-        transform.vec.fromlist((centre - rotation @ centre).tolist())
+        transform.mat.fromlist(rotation.round(decimals=12).tolist())
+        transform.vec.fromlist((centre - rotation @ centre).round(decimals=9).tolist())
         found.append(transform)
     return found
 
