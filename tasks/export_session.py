@@ -25,6 +25,7 @@ from tasks.records.exposure import Exposure
 from tasks.records.session import StageParams
 from tasks.session_files.exposures import SessionFile, file_name, handed_on, is_done
 from tasks.session_files.particles import n_images, optics_group, write_particle_star, write_stack
+from tasks.states.files import WRITERS
 from tasks.stores.products.exposure_store import exposure_ctf, micrograph
 from tasks.stores.products.map_store import density_grid, read_map
 from tasks.stores.products.model_store import mmcif_bytes
@@ -101,6 +102,7 @@ def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[Session
     if params.has_maps:
         yield from _map_files(store)
         yield from _model_files(store)
+        yield from _state_files(store)
     if params.has_micrographs and exposures:
         yield SessionFile("micrographs.star", partial(_write_micrograph_star, store, exposures))
         if any(is_done(store, f"exposures/{e}/estimate_ctf") for e in exposures):
@@ -142,6 +144,13 @@ def _model_files(store: SessionStore) -> Iterator[SessionFile]:
             yield SessionFile(f"models/{file_name(name)}.cif", partial(_write_model, store, name))
             if parse_assembly(mmcif_bytes(store, name), f"models/{name}") is not None:
                 yield SessionFile(f"models/{file_name(name)}_assembly.cif", partial(_write_assembly, store, name))
+
+
+def _state_files(store: SessionStore) -> Iterator[SessionFile]:
+    for name in store.names("comparisons"):
+        if is_done(store, f"comparisons/{name}"):
+            for ending, write in WRITERS.items():
+                yield SessionFile(f"states/{file_name(name)}{ending}", partial(write, store, name))
 
 
 def _write_model(store: SessionStore, name: str, path: Path) -> None:

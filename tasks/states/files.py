@@ -1,32 +1,47 @@
-"""A comparison of states as files: a table of the residues, everything as JSON, and the states one on the other."""
+"""A comparison of states as files: a table of the residues, everything as JSON, the other state on the first."""
 
 from __future__ import annotations
 
 import csv
-import uuid
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 from tasks.formats.structure import write_structure
 from tasks.records.state_comparison import ResidueOfStates
 from tasks.stores.products.comparison_store import laid_model, read_comparison
 from tasks.stores.session_store import SessionStore
+from tasks.stores.storage.location import Location
 
 
 def export_comparison(store: SessionStore, name: str, folder: Path) -> list[Path]:
-    """``<name>.csv``, ``.json`` and ``.cif`` in a folder; each appears under its name when it is whole."""
+    """The files of `WRITERS` in a folder, named like the comparison."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = read_comparison(store, name)
-    table, everything, model = (folder / f"{name}.{ending}" for ending in ("csv", "json", "cif"))
-    partial = folder / f".{uuid.uuid4().hex}.partial"
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(ResidueOfStates.model_fields))
-            writer.writeheader()
-            writer.writerows(row.model_dump() for row in found.residues)
-        partial.replace(table)
-        partial.write_text(found.model_dump_json(indent=1), encoding="utf-8")
-        partial.replace(everything)
-    finally:
-        partial.unlink(missing_ok=True)
-    write_structure(model, laid_model(store, name))
-    return [table, everything, model]
+    files = [folder / f"{name}{ending}" for ending in WRITERS]
+    for path in files:
+        WRITERS[path.suffix](store, name, path)
+    return files
+
+
+def _write_table(store: SessionStore, name: str, path: Path) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(ResidueOfStates.model_fields))
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in read_comparison(store, name).residues)
+    Location.of(path).write_bytes(text.getvalue().encode())
+
+
+def _write_everything(store: SessionStore, name: str, path: Path) -> None:
+    Location.of(path).write_bytes(read_comparison(store, name).model_dump_json(indent=1).encode())
+
+
+def _write_laid(store: SessionStore, name: str, path: Path) -> None:
+    write_structure(path, laid_model(store, name), name)
+
+
+WRITERS: dict[str, Callable[[SessionStore, str, Path], None]] = {
+    ".csv": _write_table,
+    ".json": _write_everything,
+    ".cif": _write_laid,
+}
+"""Ending -> what writes a comparison into a file, which appears when it is whole."""

@@ -12,6 +12,8 @@ from kernels.models.mates import Mates
 from kernels.models.residue_places import representatives
 from kernels.rotations import symmetry_group
 from tasks.compare_states import CompareStatesParams, compare_states
+from tasks.export_session import ExportSessionParams, export_session
+from tasks.formats.structure import read_structure
 from tasks.records.session import StageParams
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.states.files import export_comparison
@@ -21,6 +23,7 @@ from tasks.stores.products.model_store import write_model
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
 from tests.truth.cage_model import cage_subunit
+from tests.truth.filled_session import fill_session
 from tests.truth.states import laid_elsewhere, turned
 
 MODEL = cage_subunit()
@@ -91,6 +94,18 @@ def test_a_turn_between_two_sessions_is_told_with_its_axis_and_kept(closed, othe
     assert compare_states.fn(closed.url, params).kept == report.done
     put(other, "chosen", MODEL.at(bent()[0].coordinates_angstrom + 1.0), version=2)
     assert compare_states.fn(closed.url, params).done == report.done
+
+
+def test_comparisons_are_exported_with_the_maps_and_models(closed, other, tmp_path):
+    fill_session(closed, n_exposures=2)
+    assert compare_states.fn(closed.url, CompareStatesParams(other_session=other.url, has_pockets=False)).done
+    params = ExportSessionParams(has_micrographs=False, has_previews=False, has_particles=False)
+    files = export_session.fn(closed.url, str(tmp_path / "out"), params)
+    assert {Path(f).name for f in files if "/states/" in f} == {"open.csv", "open.json", "open.cif"}
+    laid = read_structure(tmp_path / "out" / "states" / "open.cif")
+    torch.testing.assert_close(
+        laid.coordinates_angstrom, laid_model(closed, "open").coordinates_angstrom, atol=2e-3, rtol=0
+    )
 
 
 def test_a_session_without_other_states_has_no_section_of_them(closed):
