@@ -22,6 +22,7 @@ _PLACES = {
     "compare": "results",
     "export": "results",
     "predict": "prediction",
+    "dock": "docking",
     "model": "building",
     "validate": "models",
     "compare-states": "states",

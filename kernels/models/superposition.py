@@ -20,3 +20,19 @@ def superposition(moving: Tensor, fixed: Tensor, weight: Tensor) -> tuple[Tensor
     hand[..., 2] = torch.sign(torch.linalg.det(u @ vh))
     rotation = (u * hand[..., None, :]) @ vh
     return rotation, target - middle @ rotation
+
+
+def superposed(coordinates: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
+    """Coordinates (n, 3) moved as ``moving`` (m, 3) is laid over ``fixed`` (m, 3)."""
+    rotation, shift = superposition(moving, fixed, torch.ones_like(moving[:, 0]))
+    return coordinates @ rotation + shift
+
+
+def rmsd(first: Tensor, second: Tensor) -> float:
+    """Root of the mean squared distance between places (n, 3), as they stand."""
+    return float((first - second).square().sum(-1).mean().sqrt())
+
+
+def least_rmsd(first: Tensor, second: Tensor) -> float:
+    """The same once the first is laid over the second."""
+    return rmsd(superposed(first, first, second), second)

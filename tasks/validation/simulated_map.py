@@ -46,8 +46,10 @@ def simulate_map(truth: AtomicModel, resolution_angstrom: float, generator: torc
     power = power / fourier.shell_sums(torch.ones_like(frequency), index, n_shells).clamp(min=1)
     white = fourier.transform(torch.randn(shape, generator=generator), 3) / math.sqrt(math.prod(shape))
     noise = white * (power[index] * (1 - agreement) / (2 * agreement)).sqrt()
-    sharpening = torch.exp(uniform(0.4, 1.0) * mean_b * frequency**2 / 4)
-    weight = (2 * agreement / (1 + agreement)).sqrt() * sharpening * (frequency < 1 / (0.9 * resolution_angstrom))
+    last = 1 / (0.9 * resolution_angstrom)
+    # beyond the last frequency the sharpening would overflow, and infinity times nothing is no number
+    sharpening = torch.exp(uniform(0.4, 1.0) * mean_b * frequency.clamp(max=last) ** 2 / 4)
+    weight = (2 * agreement / (1 + agreement)).sqrt() * sharpening * (frequency < last)
     return grid.with_voxels(fourier.inverse((half + noise) * weight, shape))
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, joined
+from kernels.models.superposition import superposed
 from kernels.rotations import symmetry_group
 from tasks.formats.map_file import read_map
 from tasks.formats.structure import read_structure
@@ -63,15 +63,6 @@ def integrin(data: Path) -> RealMap:
     """EMD-30342, 3.9 Å: the zone of one chain of an integrin."""
     folder = data / "maps" / "EMD-30342_integrin_3.9A"
     return _read("integrin, EMD-30342", 3.9, folder / "390_emd_30342_A_z4.mrc", folder / "390_7cec_A.cif")
-
-
-def superposed(coordinates: Tensor, moving: Tensor, fixed: Tensor) -> Tensor:
-    """Coordinates (n, 3) moved as ``moving`` (m, 3) is laid over ``fixed`` with least squares (Kabsch 1976)."""
-    middle, target = moving.mean(0), fixed.mean(0)
-    u, _, vh = torch.linalg.svd((moving - middle).T @ (fixed - target))
-    hand = torch.ones(3, dtype=u.dtype)
-    hand[2] = torch.sign(torch.linalg.det(u @ vh))
-    return (coordinates - middle) @ (u * hand) @ vh + target
 
 
 def _read(name: str, resolution: float, map_path: Path, model_path: Path) -> RealMap:
