@@ -14,9 +14,10 @@ from kernels.models.placement_overlap import overlaps
 from tasks.docking.chains import MOST_OVERLAP, PlacedCopy, conflicts, possible_copies
 from tasks.docking.choice import chosen
 from tasks.docking.hits import Hit, Scene, hits_of
+from tasks.docking.symmetry import completed
 from tasks.docking.targets import Target
 from tasks.formats.structure import chain_name
-from tasks.records.docking import Docking, NotPlaced, PlacedBody, Vector
+from tasks.records.docking import Docking, FoundSymmetry, NotPlaced, PlacedBody, Vector
 
 _PERCENT = 100.0
 _RESIDUE_ANGSTROM3 = 135.0
@@ -81,10 +82,38 @@ def dock(scene: Scene, targets: Sequence[Target], map_name: str, least_confidenc
     )
     order = sorted(taken.tolist(), key=lambda i: (possible[i][0], -possible[i][1].score))
     copies = _beside(scene.mates, [(possible[i][0], possible[i][1].hits) for i in order], hits)
+    symmetry: list[FoundSymmetry] = []
+    if scene.mates is None:  # else the map's own symmetry is known
+        copies, symmetry = _with_symmetry(scene, targets, hits, target_of, copies, least_confidence)
+        overlap = overlaps([hit.places for hit in hits])
     not_placed = _lacking(scene, targets, hits, target_of, copies, overlap, least_confidence)
     if not copies:
         raise NothingPlacedError("; ".join(f"{one.source}: {one.reason}" for one in not_placed))
-    return _written(scene, targets, hits, copies, not_placed, overlap, map_name)
+    return _written(scene, targets, hits, copies, not_placed, symmetry, overlap, map_name)
+
+
+def _with_symmetry(
+    scene: Scene,
+    targets: Sequence[Target],
+    hits: list[Hit],
+    target_of: list[int],
+    copies: Sequence[_Copy],
+    least: float,
+) -> tuple[list[_Copy], list[FoundSymmetry]]:
+    """With the copies that the symmetry of those of one target asks for; their hits are added to the others."""
+    every: list[_Copy] = []
+    symmetry: list[FoundSymmetry] = []
+    for number, target in enumerate(targets):
+        own = [copy for copy in copies if copy.target == number]
+        found = completed(scene, target, [tuple(hits[i] for i in copy.hits) for copy in own], least)
+        every += own
+        for added in found.copies[len(own) :]:
+            every.append(_Copy(number, tuple(range(len(hits), len(hits) + len(added))), 0))
+            hits += added
+            target_of += [number] * len(added)
+        if found.symmetry is not None:
+            symmetry.append(found.symmetry)
+    return every, symmetry
 
 
 def _check_size(scene: Scene, target: Target) -> None:
@@ -177,6 +206,7 @@ def _written(
     hits: Sequence[Hit],
     copies: Sequence[_Copy],
     not_placed: Sequence[NotPlaced],
+    symmetry: Sequence[FoundSymmetry],
     overlap: Tensor,
     map_name: str,
 ) -> DockedModel:
@@ -240,6 +270,7 @@ def _written(
         resolution_angstrom=scene.resolution_angstrom,
         placed=tuple(rows),
         not_placed=tuple(not_placed),
+        symmetry=tuple(symmetry),
         n_untrusted=sum(target.n_untrusted for target in targets),
     )
     return DockedModel(joined(models), torch.cat(body), record)

@@ -111,7 +111,6 @@ def judged(
     part: int | None,
     poses: Placements,
     others: Placements,
-    is_from_symmetry: bool = False,
 ) -> list[Hit]:
     """Poses as hits, the best first, until several in a row are not believed; copies by symmetry count once."""
     body = target.body(part)
@@ -136,7 +135,7 @@ def judged(
         hits.append(
             Hit(
                 part, rotation, shift, correlation, float(found.contrast[0]), float(found.z_score[0]),
-                float(found.share_inside[0]), probability, tuple(each) or (correlation,), places, is_from_symmetry,
+                float(found.share_inside[0]), probability, tuple(each) or (correlation,), places,
             )
         )  # fmt: skip
         in_vain = in_vain + 1 if probability < _UNLIKELY else 0
