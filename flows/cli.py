@@ -21,6 +21,8 @@ _PLACES = {
     "sessions": "results",
     "compare": "results",
     "export": "results",
+    "deposit": "deposition",
+    "verify": "deposition",
     "predict": "prediction",
     "dock": "docking",
     "model": "building",

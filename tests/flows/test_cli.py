@@ -28,6 +28,9 @@ runner = CliRunner()
         (["process", "--session", "s.zarr", "--movies", ".", "--recipe", "none"], "give a YAML file or one of"),
         (["forecast", "/nowhere", "--diameter", "130"], "/nowhere: is not a folder"),
         (["forecast", "/nowhere"], "pick_particles.diameter_angstrom: Field required"),
+        (["deposit", "/nowhere/session.zarr", "bundle", "--about", "about.yaml"], "found no session"),
+        (["deposit", "/nowhere/session.zarr"], "give a new folder and --about FILE, or --template FILE"),
+        (["verify", "/nowhere"], "is no bundle of `vitriflow deposit`"),
     ],
 )
 def test_a_wrong_call_says_what_to_do(arguments, words):
@@ -122,3 +125,22 @@ def test_what_cannot_become_a_model_is_refused_before_services_start(tmp_path):
         assert found.exit_code == code, found.output
         assert words in found.output, found.output
         assert not (tmp_path / "session.zarr").exists()
+
+
+def test_a_depositor_file_is_made_and_what_it_lacks_is_listed(store, tmp_path):
+    fill_session(store)
+    about = tmp_path / "about.yaml"
+    made = runner.invoke(app, ["deposit", store.url, "--template", str(about)], env={"COLUMNS": "400"})
+    assert made.exit_code == 0, made.output
+    again = runner.invoke(app, ["deposit", store.url, "--template", str(about)], env={"COLUMNS": "400"})
+    assert "is there already" in again.output
+    arguments = ["deposit", store.url, str(tmp_path / "bundle"), "--about", str(about)]
+    result = runner.invoke(app, arguments, env={"COLUMNS": "400"})
+    assert result.exit_code == 1
+    for words in (
+        "title: is missing; write `title: …`",
+        "model: the session has no finished model; run `vitriflow model --session",
+        "instrument.microscope: the session's files do not tell it; write `microscope: …` below `instrument:`",
+    ):
+        assert words in result.output
+    assert not (tmp_path / "bundle").exists()

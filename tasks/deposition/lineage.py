@@ -1,0 +1,154 @@
+"""What a session knows of its map and model, walked back from them through the records of the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.building.sequences import told_kind
+from tasks.records.density_map import DensityMap
+from tasks.records.model import ModelValidation
+from tasks.session_files.exposures import is_done
+from tasks.stores.commit import Record
+from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.model_store import mmcif_bytes
+from tasks.stores.products.validation_store import read_validation
+from tasks.stores.session_store import SessionStore
+
+_MODELS = ("placed", "chosen")
+_MAPS = ("flipped", "sharpened", "imported", "refined")
+_HALVES_OF = {"sharpened": "refined"}
+"""Maps whose halves are in another product."""
+_MODEL_STAGES = ("build_model", "refine_model", "rebuild_model", "place_ligands", "predict_structure", "dock_model")
+
+
+@dataclass(frozen=True)
+class MapLineage:
+    """A map, the halves that it was made from, and how well they agree."""
+
+    name: str
+    about: DensityMap
+    halves: str | None
+    """Name of the map that has them; None where there are none."""
+    refined: Record | None
+    """Of the refinement that they come from; None for a map of another program."""
+    b_factor_angstrom2: float | None
+    """That it was sharpened with."""
+    resolution_angstrom: float | None
+    """Where the half maps' FSC crosses 0.143."""
+
+
+@dataclass(frozen=True)
+class ModelLineage:
+    """A model and what made it."""
+
+    name: str
+    mmcif: bytes
+    record: Record
+    ancestors: tuple[Record, ...]
+    """Of all models that it came from, itself first."""
+    validation: ModelValidation | None
+    """None where this very model was not judged."""
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """One-letter codes that it was built from, without what they are in front."""
+        for record in self.ancestors:
+            if found := record.params.get("sequences"):
+                return tuple(dict.fromkeys(told_kind(one)[1] for one in found))
+        return ()
+
+    @property
+    def refinement(self) -> Record | None:
+        """Of the last refinement that made it."""
+        rounds = [r for r in self.ancestors if r.stage == "refine_model"]
+        return max(rounds, key=lambda r: r.written_at, default=None)
+
+    @property
+    def refining_program(self) -> str | None:
+        """Of the reciprocal-space refinement, with its version; None where there was none."""
+        refinement = self.refinement
+        said = refinement.figures.get("program") if refinement else None
+        return None if said is None else str(said)
+
+    @property
+    def is_de_novo(self) -> bool:
+        """Whether no predicted or known structure went into it."""
+        return not any(r.stage in ("predict_structure", "dock_model", "import_model") for r in self.ancestors)
+
+
+def find_model(store: SessionStore, name: str | None) -> str | None:
+    """The model that is deposited: the one of that name, or the last of those that a session ends with."""
+    if name is not None:
+        return name if is_done(store, f"models/{name}") else None
+    return next((one for one in _MODELS if is_done(store, f"models/{one}")), None)
+
+
+def model_lineage(store: SessionStore, name: str) -> ModelLineage:
+    """A model of the store with what it came from."""
+    record = store.product(f"models/{name}").done_record(f"model {name!r}")
+    found = tuple(_ancestors(store, f"models/{name}", set()))
+    judged = store.product(f"validations/{name}").record()
+    is_judged = (
+        judged is not None and judged.state == "done" and (judged.inputs.get(f"models/{name}") == record.fingerprint)
+    )
+    return ModelLineage(
+        name, mmcif_bytes(store, name), record, found, read_validation(store, name) if is_judged else None
+    )
+
+
+def _ancestors(store: SessionStore, address: str, seen: set[str]) -> Iterator[Record]:
+    record = store.product(address).record()
+    if record is None or record.state != "done" or address in seen:
+        return
+    seen.add(address)
+    yield record
+    for source in record.inputs:
+        if source.startswith(("models/", "predictions/")):
+            yield from _ancestors(store, source, seen)
+
+
+def find_map(store: SessionStore, name: str | None, model: ModelLineage | None) -> str | None:
+    """The map that is deposited: the one of that name, that of the model, or the session's last."""
+    if name is not None:
+        return name if is_done(store, f"maps/{name}") else None
+    if model is not None:
+        read = [address for address in model.record.inputs if address.startswith("maps/")]
+        named = [str(model.record.params.get("map")), *(m for m in _MAPS if f"maps/{m}" in read)]
+        return next((one for one in named if is_done(store, f"maps/{one}")), None)
+    return next((one for one in _MAPS if is_done(store, f"maps/{one}")), None)
+
+
+def map_lineage(store: SessionStore, name: str) -> MapLineage:
+    """A map of the store with where its halves and its sharpening come from."""
+    about, halves = density_map(store, name), None
+    for candidate in (name, _HALVES_OF.get(name)):
+        if candidate is not None and is_done(store, f"maps/{candidate}") and "half_1" in read_map(store, candidate):
+            halves = candidate
+            break
+    is_own = about.kind != "imported"
+    refined = store.product("maps/refined").record() if is_own else None
+    refined = refined if refined is not None and refined.state == "done" else None
+    resolution = refined.figures.get("fsc_0143_angstrom") if refined is not None else None
+    return MapLineage(
+        name,
+        about,
+        halves,
+        refined,
+        about.b_factor_angstrom2,
+        about.resolution_angstrom if resolution is None else float(resolution),
+    )
+
+
+def is_of_this_map(store: SessionStore, model: ModelLineage, name: str) -> bool:
+    """Whether the model was made in the map that is there now, not in one that had its name before."""
+    then = model.record.inputs.get(f"maps/{name}")
+    now = store.product(f"maps/{name}").record()
+    return then is None or (now is not None and now.fingerprint == then)
+
+
+def programs_of(records: Iterator[Record] | tuple[Record, ...]) -> str:
+    """Versions of this program that wrote some records: ``0.1.0``, or several with commas."""
+    versions = Counter(record.software.removeprefix("vitriflow").strip() for record in records if record.software)
+    return ", ".join(sorted(version for version in versions if version))
