@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tasks.building.sequences import told_kind
 from tasks.records.density_map import DensityMap
 from tasks.records.model import ModelValidation
+from tasks.records.prediction import PredictionSource
 from tasks.session_files.exposures import is_done
 from tasks.stores.commit import Record
 from tasks.stores.products.map_store import density_map, read_map
@@ -20,7 +21,7 @@ _MODELS = ("placed", "chosen")
 _MAPS = ("flipped", "sharpened", "imported", "refined")
 _HALVES_OF = {"sharpened": "refined"}
 """Maps whose halves are in another product."""
-_MODEL_STAGES = ("build_model", "refine_model", "rebuild_model", "place_ligands", "predict_structure", "dock_model")
+_FROM_STRUCTURES = ("predict_structure", "dock_model", "merge_models")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,13 @@ class ModelLineage:
     @property
     def is_de_novo(self) -> bool:
         """Whether no predicted or known structure went into it."""
-        return not any(r.stage in ("predict_structure", "dock_model", "import_model") for r in self.ancestors)
+        return not any(r.stage in _FROM_STRUCTURES for r in self.ancestors)
+
+    @property
+    def predictions(self) -> tuple[PredictionSource, ...]:
+        """Who made the predicted structures that went into it: the best of each run."""
+        runs = [r.details.get("predictions") for r in self.ancestors if r.stage == "predict_structure"]
+        return tuple(PredictionSource.model_validate(run[0]["source"]) for run in runs if run)
 
 
 def find_model(store: SessionStore, name: str | None) -> str | None:

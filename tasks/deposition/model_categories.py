@@ -44,6 +44,11 @@ def model_categories(of: Gathered, model: ModelLineage, pdbx: PdbxModel) -> dict
         ],
         "software": _programs(model),
     }
+    if model.predictions:
+        found["em_3d_fitting_list"] = [
+            {"id": i, "3d_fitting_id": 1, "details": f"predicted with {' '.join(filter(None, (p.engine, p.version)))}"}
+            for i, p in enumerate(model.predictions, start=1)
+        ]
     restraints = _restraints(model)
     if restraints:
         found["refine_ls_restr"] = restraints

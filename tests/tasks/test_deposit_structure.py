@@ -335,3 +335,18 @@ def test_a_map_of_another_program_is_deposited_with_what_the_depositor_tells(sto
     place = read_map(tmp_path / "bundle" / "emdb" / "map.mrc").origin_angstrom
     np.testing.assert_allclose(place, maps.sharpened.origin_angstrom, atol=1e-3)
     assert len(verify_bundle(tmp_path / "bundle")) == 2
+
+
+def test_a_prediction_in_the_lineage_is_named(version):
+    store, told, target = version
+    source = {"source": {"engine": "Boltz", "version": "2.2"}}
+    with store.product("predictions/predicted").write("predict_structure", 1, StageParams(), {}) as attempt:
+        attempt.details["predictions"] = [source]
+    inputs = store.fingerprints(["predictions/predicted", "models/refined", "maps/sharpened"])
+    with store.product("models/chosen").write("choose_model", 2, StageParams(), inputs) as attempt:
+        write_model(attempt, two_helices(), "chosen")
+    truth.judge(store, "chosen")
+    deposit_structure.fn(store.url, str(target), str(told), PARAMS.model_copy(update={"has_empiar": False}))
+    (listed,) = table(target, "em_3d_fitting_list")
+    assert listed["details"] == "predicted with Boltz 2.2"
+    assert table(target, "em_3d_fitting")[0]["ref_protocol"] == "FLEXIBLE FIT"
