@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.deposition.bundle import MANIFEST, digests, new_bundle, read_manifest, require_whole, write_manifest
-from tasks.deposition.emdb import map_categories, map_files, write_emdb
+from tasks.deposition.emdb import MapFiles, map_categories, map_files, write_emdb
 from tasks.deposition.empiar import require_movies, write_empiar
 from tasks.deposition.experiment import experiment_categories
 from tasks.deposition.fsc_check import FscCheck, check_half_maps, check_particles
 from tasks.deposition.gathered import Gathered, gather
-from tasks.deposition.model_categories import model_categories
+from tasks.deposition.model_categories import model_categories, with_chains
 from tasks.deposition.names import MICROSCOPES_SINCE_5_288
 from tasks.deposition.params import DepositStructureParams
 from tasks.deposition.people import people_categories, sample_categories
@@ -64,9 +65,12 @@ def deposit_structure(session_url: str, folder: str, told: str, params: DepositS
     of = gather(store, Path(told), params)
     if params.has_empiar:
         require_movies(of, params)
+    files = map_files(store, of)
+    if not math.isfinite(files.resolution_angstrom):
+        raise DepositionError(f"maps/{of.map.halves}: the half maps agree at no resolution; refine the map again")
     with new_bundle(target) as partial:
-        links, checks = _written(store, partial, of, params, dictionary)
-        about = _about(store, of, dictionary, checks)
+        links, checks = _written(store, partial, of, files, params, dictionary)
+        about = _about(store, of, files.resolution_angstrom, dictionary, checks)
         write_manifest(partial, about, links)
     manifest = read_manifest(target)
     inputs = store.fingerprints(list(about["lineage"]))
@@ -94,15 +98,19 @@ def verify_bundle(folder: Path) -> list[str]:
 
 
 def _written(
-    store: SessionStore, folder: Path, of: Gathered, params: DepositStructureParams, dictionary: Dictionary
+    store: SessionStore,
+    folder: Path,
+    of: Gathered,
+    files: MapFiles,
+    params: DepositStructureParams,
+    dictionary: Dictionary,
 ) -> tuple[dict[str, str], list[str]]:
     """All parts; files that are links with their check sums, and what was checked."""
-    files = map_files(store, of)
     polymers = [entity for entity in of.pdbx.entities if entity.is_polymer] if of.pdbx is not None else []
     shared = {
         **people_categories(of, datetime.now(UTC).date().isoformat()),
         **sample_categories(of, polymers),
-        **experiment_categories(of),
+        **experiment_categories(of, files.resolution_angstrom),
         **map_categories(of, files),
     }
     links: dict[str, str] = {}
@@ -114,11 +122,14 @@ def _written(
     (folder / "emdb" / "header.cif").write_bytes(header)
     if params.has_pdb and of.model is not None and of.pdbx is not None:
         (folder / "pdb").mkdir()
-        content = of.pdbx.content(of.entry_id, {**shared, **model_categories(of, of.model, of.pdbx)})
+        content = of.pdbx.content(
+            of.entry_id, {**shared, **model_categories(of, of.model, of.pdbx, files.resolution_angstrom)}
+        )
         _check_dictionary("pdb/model.cif", content, dictionary)
         (folder / "pdb" / "model.cif").write_bytes(content)
         assert of.model.validation is not None
-        write_validation(folder / "pdb", of.model.validation)
+        write_validation(folder / "pdb", with_chains(of.model.validation, of.pdbx.new_chains))
+        checks.append(f"validation of the model: {of.model.validation.decision}, {of.model.validation.decision_reason}")
     checks.append(f"mmCIF against the PDBx/mmCIF dictionary {dictionary.version}: nothing to object to")
     if params.has_empiar:
         description, found = write_empiar(store, folder / "empiar", of, params)
@@ -150,7 +161,9 @@ def _fsc_checks(folder: Path, symmetry: str) -> list[FscCheck]:
     return found
 
 
-def _about(store: SessionStore, of: Gathered, dictionary: Dictionary, checks: list[str]) -> Mapping[str, Any]:
+def _about(
+    store: SessionStore, of: Gathered, resolution_angstrom: float, dictionary: Dictionary, checks: list[str]
+) -> Mapping[str, Any]:
     """What the manifest says beside its files."""
     addresses = [f"maps/{of.map.name}"]
     if of.map.halves is not None and of.map.halves != of.map.name:
@@ -166,7 +179,7 @@ def _about(store: SessionStore, of: Gathered, dictionary: Dictionary, checks: li
         "map": {
             "name": of.map.name,
             "symmetry": of.map.about.symmetry,
-            "resolution_angstrom": of.map.resolution_angstrom,
+            "resolution_angstrom": round(resolution_angstrom, 3),
         },
         "lineage": store.fingerprints(addresses),
         "checks": checks,

@@ -21,14 +21,14 @@ _OWN_STEPS = (
 )
 
 
-def experiment_categories(of: Gathered) -> dict[str, Rows]:
+def experiment_categories(of: Gathered, resolution_angstrom: float) -> dict[str, Rows]:
     """Everything from the microscope to the map but the maps' own headers."""
     processing = enumerate(of.imaging, start=1)
     found: dict[str, Rows] = {
         "em_imaging": [_imaging(of, number, one) for number, one in enumerate(of.imaging, start=1)],
         "em_image_recording": [_recording(number, one) for number, one in enumerate(of.imaging, start=1)],
         "em_image_processing": [{"id": number, "image_recording_id": number} for number, _ in processing],
-        "em_3d_reconstruction": [_reconstruction(of)],
+        "em_3d_reconstruction": [_reconstruction(of, resolution_angstrom)],
         "em_single_particle_entity": [
             {
                 "entry_id": of.entry_id,
@@ -124,9 +124,8 @@ def _recording(number: int, one: NamedImaging) -> dict[str, Value]:
     }
 
 
-def _reconstruction(of: Gathered) -> dict[str, Value]:
+def _reconstruction(of: Gathered, resolution_angstrom: float) -> dict[str, Value]:
     about, facts = of.map.about, of.facts
-    assert of.map.resolution_angstrom is not None
     n_particles = facts.n_particles if of.map.refined is not None else of.told.instrument.n_particles
     b_factor = of.map.b_factor_angstrom2
     pixel = round(about.pixel_size_angstrom, 5)
@@ -135,7 +134,7 @@ def _reconstruction(of: Gathered) -> dict[str, Value]:
         "id": 1,
         "image_processing_id": 1,
         "algorithm": "FOURIER SPACE",
-        "resolution": round(of.map.resolution_angstrom, 2),
+        "resolution": round(resolution_angstrom, 2),
         "resolution_method": "FSC 0.143 CUT-OFF",
         "refinement_type": "HALF-MAPS REFINED INDEPENDENTLY",
         "symmetry_type": "POINT",

@@ -104,8 +104,6 @@ def _map_problems(
             f"half maps: maps/{density.name} has none, and EMDB takes no map without; import it again with `vitriflow"
             " model --map … --half1 … --half2 …`"
         )
-    if density.resolution_angstrom is None:
-        found.append(f"resolution: that of maps/{density.name} is not known; give `--resolution` when it is imported")
     if model is not None and not is_of_this_map(store, model, density.name):
         found.append(
             f"model: models/{model.name} was built in another maps/{density.name} than the one that is there now; run"

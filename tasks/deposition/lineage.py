@@ -36,8 +36,6 @@ class MapLineage:
     """Of the refinement that they come from; None for a map of another program."""
     b_factor_angstrom2: float | None
     """That it was sharpened with."""
-    resolution_angstrom: float | None
-    """Where the half maps' FSC crosses 0.143."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,10 @@ def find_map(store: SessionStore, name: str | None, model: ModelLineage | None) 
     if name is not None:
         return name if is_done(store, f"maps/{name}") else None
     if model is not None:
-        read = [address for address in model.record.inputs if address.startswith("maps/")]
-        named = [str(model.record.params.get("map")), *(m for m in _MAPS if f"maps/{m}" in read)]
-        return next((one for one in named if is_done(store, f"maps/{one}")), None)
+        for record in model.ancestors:
+            named = [str(record.params.get("map")), *(m for m in _MAPS if f"maps/{m}" in record.inputs)]
+            if (found := next((one for one in named if is_done(store, f"maps/{one}")), None)) is not None:
+                return found
     return next((one for one in _MAPS if is_done(store, f"maps/{one}")), None)
 
 
@@ -137,15 +136,7 @@ def map_lineage(store: SessionStore, name: str) -> MapLineage:
     is_own = about.kind != "imported"
     refined = store.product("maps/refined").record() if is_own else None
     refined = refined if refined is not None and refined.state == "done" else None
-    resolution = refined.figures.get("fsc_0143_angstrom") if refined is not None else None
-    return MapLineage(
-        name,
-        about,
-        halves,
-        refined,
-        about.b_factor_angstrom2,
-        about.resolution_angstrom if resolution is None else float(resolution),
-    )
+    return MapLineage(name, about, halves, refined, about.b_factor_angstrom2)
 
 
 def is_of_this_map(store: SessionStore, model: ModelLineage, name: str) -> bool:

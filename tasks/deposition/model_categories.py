@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tasks.deposition.gathered import Gathered
 from tasks.deposition.lineage import ModelLineage, programs_of
 from tasks.deposition.people import Rows
@@ -12,12 +14,12 @@ from tasks.records.model import ModelValidation
 _METHOD = "ELECTRON MICROSCOPY"
 
 
-def model_categories(of: Gathered, model: ModelLineage, pdbx: PdbxModel) -> dict[str, Rows]:
+def model_categories(of: Gathered, model: ModelLineage, pdbx: PdbxModel, resolution_angstrom: float) -> dict[str, Rows]:
     """What is told of the model beside its atoms."""
     polymers = [entity for entity in pdbx.entities if entity.is_polymer]
     named = dict(zip((entity.id for entity in polymers), of.told.sample.molecules))
     judged = model.validation
-    assert judged is not None and of.map.resolution_angstrom is not None
+    assert judged is not None
     found: dict[str, Rows] = {
         "exptl": [{"entry_id": of.entry_id, "method": _METHOD}],
         "entity": [_entity(of, entity, named.get(entity.id)) for entity in pdbx.entities],
@@ -25,7 +27,7 @@ def model_categories(of: Gathered, model: ModelLineage, pdbx: PdbxModel) -> dict
             {
                 "entry_id": of.entry_id,
                 "pdbx_refine_id": _METHOD,
-                "ls_d_res_high": round(of.map.resolution_angstrom, 2),
+                "ls_d_res_high": round(resolution_angstrom, 2),
                 "B_iso_mean": round(pdbx.b_factor_mean_angstrom2, 2),
                 "details": f"refined with {model.refining_program or 'vitriflow, in real space'}",
             }
@@ -59,6 +61,17 @@ def model_categories(of: Gathered, model: ModelLineage, pdbx: PdbxModel) -> dict
     if known:
         found["struct_ref"] = known
     return found
+
+
+def with_chains(judged: ModelValidation, new_chains: Mapping[str, str]) -> ModelValidation:
+    """The validation with chains named as in the file that is deposited."""
+    renamed = {
+        name: tuple(
+            one.model_copy(update={"chain": new_chains.get(one.chain, one.chain)}) for one in getattr(judged, name)
+        )
+        for name in ("residues", "regions")
+    }
+    return judged.model_copy(update=renamed)
 
 
 def validation_words(judged: ModelValidation) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class PdbxModel:
     entities: tuple[Entity, ...]
     n_copies: int
     """That the assembly has of what stands in the file."""
+    new_chains: Mapping[str, str]
+    """Chain of the model -> chain here, of pieces of one molecule that became one chain."""
 
     @property
     def weight_dalton(self) -> float:
@@ -98,11 +101,26 @@ def pdbx_model(mmcif: bytes, name: str, sequences: Sequence[str]) -> PdbxModel:
     ----------
     sequences
         One-letter codes of what was in the sample; a chain takes the one that fits it best, one that none fits its own
-        residues.
+        residues. Chains that can only be pieces of one molecule become one.
     """
     structure = gemmi.make_structure_from_block(gemmi.cif.read_string(mmcif.decode()).sole_block())
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise FormatError(f"{name}: holds no atoms; make the model again")
+    _find_entities(structure, sequences)
+    new_chains = _pieces(structure)
+    if new_chains:
+        _join(structure, new_chains)
+        structure.entities = gemmi.EntityList([])
+        structure.assign_subchains(force=True)
+        _find_entities(structure, sequences)
+        for generator in [g for a in structure.assemblies for g in a.generators]:
+            generator.subchains = [s.subchain_id() for s in structure[0].subchains()]
+    operators = [o for a in structure.assemblies[:1] for g in a.generators for o in g.operators]
+    return PdbxModel(structure, tuple(_entities(structure)), max(1, len(operators)), new_chains)
+
+
+def _find_entities(structure: gemmi.Structure, sequences: Sequence[str]) -> None:
+    """Kinds of molecules with their whole sequences, numbered from 1."""
     structure.setup_entities()
     structure.clear_sequences()
     structure.assign_best_sequences(list(sequences))
@@ -116,8 +134,41 @@ def pdbx_model(mmcif: bytes, name: str, sequences: Sequence[str]) -> PdbxModel:
     structure.add_entity_ids(overwrite=True)
     structure.assign_label_seq_id(force=True)
     structure.spacegroup_hm = "P 1"
-    operators = [o for a in structure.assemblies[:1] for g in a.generators for o in g.operators]
-    return PdbxModel(structure, tuple(_entities(structure)), max(1, len(operators)))
+
+
+def _positions(structure: gemmi.Structure, subchain: str) -> list[int]:
+    """In the whole sequence, from 1."""
+    return [residue.label_seq or 0 for residue in structure[0].get_subchain(subchain)]
+
+
+def _pieces(structure: gemmi.Structure) -> dict[str, str]:
+    """Chain -> the chain that it belongs to, of entities of which no position is there twice: there is one of them."""
+    owner = {s.subchain_id(): chain.name for chain in structure[0] for s in chain.subchains()}
+    found: dict[str, str] = {}
+    for entity in structure.entities:
+        if entity.entity_type != gemmi.EntityType.Polymer or len(entity.subchains) < 2:
+            continue
+        places = [p for s in entity.subchains for p in _positions(structure, s)]
+        numbers = [str(r.seqid) for s in entity.subchains for r in structure[0].get_subchain(s)]
+        if len(set(places)) == len(places) and len(set(numbers)) == len(numbers):
+            names = sorted((min(_positions(structure, s)), owner[s]) for s in entity.subchains)
+            first = min(name for _, name in names)
+            found |= {name: first for _, name in names if name != first}
+    return found
+
+
+def _join(structure: gemmi.Structure, new_chains: Mapping[str, str]) -> None:
+    """Chains under their new names, residues in the order of the sequence."""
+    model = structure[0]
+    for old, new in new_chains.items():
+        kept = model[new]
+        residues = sorted([*kept, *model[old]], key=lambda r: (r.label_seq is None, r.label_seq or r.seqid.num))
+        joined = gemmi.Chain(new)
+        for residue in residues:
+            joined.add_residue(residue)
+        model.remove_chain(old)
+        model.remove_chain(new)
+        model.add_chain(joined)
 
 
 def _entities(structure: gemmi.Structure) -> list[Entity]:
@@ -129,7 +180,8 @@ def _entities(structure: gemmi.Structure) -> list[Entity]:
             letters = gemmi.one_letter_code(entity.full_sequence)
             weight = gemmi.calculate_sequence_weight(entity.full_sequence)
             kind = _KINDS.get(entity.polymer_type, "other")
-            found.append(Entity(entity.name, kind, letters, chains, len(entity.subchains), weight))
+            places = Counter(p for s in entity.subchains for p in _positions(structure, s))
+            found.append(Entity(entity.name, kind, letters, chains, max(places.values()), weight))
             continue
         residues = [residue for s in entity.subchains for residue in structure[0].get_subchain(s)]
         kind = "water" if entity.entity_type == gemmi.EntityType.Water else "non-polymer"

@@ -137,4 +137,4 @@ class DepositionFile(_Told):
     specimen: Specimen = Specimen()
     instrument: Instrument = Instrument()
     contour_level: float | None = None
-    """Of the map; without it, where it encloses the volume of the model, or of the mask where there is no model."""
+    """Of the map; without it, where it encloses a third of the volume of the model, or of the mask without a model."""

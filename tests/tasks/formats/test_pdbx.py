@@ -1,10 +1,14 @@
 """What the PDBx/mmCIF dictionary and EMPIAR's schema object to, and sequences of models."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from kernels.models.atomic_model import joined
 from tasks.formats.empiar import empiar_complaints
 from tasks.formats.pdbx import Dictionary, MissingDictionaryError, find_dictionary, header_content, pdbx_model
-from tasks.formats.structure import mmcif_of
+from tasks.formats.structure import mmcif_of, parse_mmcif
 from tests.truth.modelled_session import SEQUENCES, two_helices
 
 
@@ -49,6 +53,24 @@ def test_chains_take_the_sequence_that_fits_them():
     without = pdbx_model(mmcif, "model", [])
     assert [e.letters for e in without.entities] == list(SEQUENCES)
     assert without.n_copies == 1
+
+
+def test_pieces_of_one_molecule_become_a_chain_and_two_molecules_stay_two():
+    whole = two_helices()
+    in_two = tuple(replace(r, chain="C") if r.chain == "A" and r.number > 20 else r for r in whole.residues)
+    found = pdbx_model(mmcif_of(replace(whole, residues=in_two)), "model", SEQUENCES)
+    assert found.new_chains == {"C": "A"}
+    assert [(e.chains, e.n_molecules) for e in found.entities] == [(("B",), 1), (("A",), 1)]
+    again = parse_mmcif(found.content("X", {}), "model")
+    assert sorted(map(str, again.residues)) == sorted(map(str, whole.residues))
+    assert [r.number for r in again.residues if r.chain == "A"] == list(range(1, 31))
+    for residue, place in zip(again.residues, again.positions("CA")):
+        torch.testing.assert_close(place, whole.positions("CA")[whole.residues.index(residue)], atol=6e-4, rtol=0)
+    first = whole.take_residues(torch.tensor([r.chain == "A" for r in whole.residues]))
+    second = replace(first, residues=tuple(replace(r, chain="C") for r in first.residues))
+    twice = pdbx_model(mmcif_of(joined([first, second])), "model", SEQUENCES)
+    assert twice.new_chains == {}
+    assert [(e.chains, e.n_molecules) for e in twice.entities] == [(("A", "C"), 2)]
 
 
 def test_the_schema_of_empiar_objects_to_gaps_and_wrong_words():
