@@ -94,7 +94,7 @@ def verify_bundle(folder: Path) -> list[str]:
     """
     manifest = read_manifest(folder)
     words = [f"{require_whole(folder, manifest)} files as they were deposited"]
-    return words + [check.words for check in _fsc_checks(folder, manifest["map"]["symmetry"])]
+    return words + [check.words for check in _fsc_checks(folder, **manifest["fsc_from"])]
 
 
 def _written(
@@ -138,7 +138,12 @@ def _written(
         (folder / "empiar" / "deposition.json").write_text(json.dumps(description, indent=1, ensure_ascii=False))
         links = {f"empiar/{name}": digest for name, digest in found.items()}
         checks.append(f"empiar/deposition.json against {empiar_schema_source()}: nothing to object to")
-    return links, checks + [check.words for check in _fsc_checks(folder, of.map.about.symmetry)]
+    return links, checks + [check.words for check in _fsc_checks(folder, **_fsc_from(of))]
+
+
+def _fsc_from(of: Gathered) -> dict[str, Any]:
+    """What a check needs beside the files: whether the particles are those of the map, and its symmetry."""
+    return {"has_particles": of.map.refined is not None, "symmetry": of.map.about.symmetry}
 
 
 def _check_dictionary(name: str, content: bytes, dictionary: Dictionary) -> None:
@@ -150,10 +155,10 @@ def _check_dictionary(name: str, content: bytes, dictionary: Dictionary) -> None
         )
 
 
-def _fsc_checks(folder: Path, symmetry: str) -> list[FscCheck]:
+def _fsc_checks(folder: Path, has_particles: bool, symmetry: str) -> list[FscCheck]:
     """What the curves of a bundle are found to be; raises DepositionError where they are others."""
     found = [check_half_maps(folder / "emdb")]
-    if (folder / _PARTICLES).is_file():
+    if has_particles and (folder / _PARTICLES).is_file():
         found.append(check_particles(folder / "emdb", folder / _PARTICLES, symmetry))
     for check in found:
         if not check.is_same:
@@ -181,6 +186,7 @@ def _about(
             "symmetry": of.map.about.symmetry,
             "resolution_angstrom": round(resolution_angstrom, 3),
         },
+        "fsc_from": _fsc_from(of),
         "lineage": store.fingerprints(addresses),
         "checks": checks,
     }

@@ -140,7 +140,7 @@ def _particles(store: SessionStore, folder: Path, of: Gathered) -> dict[str, Any
     with_stack = [e for e in exposures if n_images(store, e)]
     for e in with_stack:
         write_stack(store, exposures[e], False, folder / "particles" / f"{file_name(e)}.mrcs")
-    write_particle_star(store, "refined", dict(exposures), folder / "particles.star")
+    write_particle_star(store, "refined", dict(exposures), folder / "particles.star", of.map.is_mirrored)
     shape = store.exposure_product(with_stack[0], "extract_particles").read().shape("image")[1:]
     return {
         "name": "Particles with the poses and half sets of the final map",

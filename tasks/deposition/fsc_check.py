@@ -70,7 +70,9 @@ def check_particles(emdb: Path, particles: Path, symmetry: str) -> FscCheck:
     content = read_particles(particles)
     if "half_set" not in content.particles or "rotation" not in content.particles:
         raise FormatError(f"{particles}: has no half sets or no poses; deposit the particles of a refined map again")
-    first, second = (_half(content, particles.parent, half, symmetry, size.voxels.shape[-1]) for half in (1, 2))
+    first, second = (
+        map_of_half_set(content, particles.parent, half, symmetry, size.voxels.shape[-1]) for half in (1, 2)
+    )
     return _compared("particles", emdb, size.with_voxels(first), second, _SAME_BY_PARTICLES)
 
 
@@ -102,7 +104,7 @@ def _difference(curve: FscCurve, found: Tensor, shells: NDArray[np.bool_]) -> fl
     return float(np.abs(curve.correlation - found.numpy())[shells].max())
 
 
-def _half(content: StarParticles, folder: Path, half: int, symmetry: str, box: int) -> Tensor:
+def map_of_half_set(content: StarParticles, folder: Path, half: int, symmetry: str, box: int) -> Tensor:
     """(z, y, x) unfiltered map of one half set, on the scale of its images; one stack in memory at a time."""
     coefficients = disc(box, box // 2 - 1)
     total: Accumulator | None = None

@@ -77,6 +77,11 @@ def gather(store: SessionStore, path: Path, params: DepositStructureParams) -> G
         problems.append(
             "EMPIAR: the session has no exposures, only a map of another program; leave EMPIAR out with `--no-empiar`"
         )
+    if params.has_empiar and facts.n_exposures and "particles" in params.image_sets and facts.n_particles is None:
+        problems.append(
+            "EMPIAR: the session has no particles/refined; process it to the end, or deposit movies alone with"
+            " `--images movies`"
+        )
     pdbx = None if model is None else pdbx_model(model.mmcif, f"models/{model.name}", model.sequences)
     problems += _instrument_problems(information.instrument, facts)
     problems += _molecule_problems(information.n_molecules, pdbx)

@@ -36,6 +36,8 @@ class MapLineage:
     """Of the refinement that they come from; None for a map of another program."""
     b_factor_angstrom2: float | None
     """That it was sharpened with."""
+    is_mirrored: bool
+    """Whether it is the inverse of what the poses of the particles give."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def map_lineage(store: SessionStore, name: str) -> MapLineage:
     is_own = about.kind != "imported"
     refined = store.product("maps/refined").record() if is_own else None
     refined = refined if refined is not None and refined.state == "done" else None
-    return MapLineage(name, about, halves, refined, about.b_factor_angstrom2)
+    is_mirrored = store.product(f"maps/{name}").done_record(f"map {name!r}").stage == "flip_map"
+    return MapLineage(name, about, halves, refined, about.b_factor_angstrom2, is_mirrored)
 
 
 def is_of_this_map(store: SessionStore, model: ModelLineage, name: str) -> bool:

@@ -15,6 +15,9 @@ from tasks.session_files.exposures import file_name, is_done
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
 
+_HALF_A_TURN = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
+"""In the plane of an image, for vectors (z, y, x)."""
+
 
 def write_stack(store: SessionStore, exposure: Exposure, is_half_precision: bool, path: Path) -> None:
     """Particles as RELION keeps them: protein white, which is ours times -1."""
@@ -37,9 +40,17 @@ def particle_pixel_size(store: SessionStore, exposure: Exposure) -> float:
     return exposure.optics.pixel_size_angstrom if value is None else float(value)
 
 
-def write_particle_star(store: SessionStore, name: str, exposures: dict[str, Exposure], path: Path) -> None:
-    """The set ``particles/<name>`` of the exposures that are handed on; it names stacks ``particles/<id>.mrcs``."""
+def write_particle_star(
+    store: SessionStore, name: str, exposures: dict[str, Exposure], path: Path, is_mirrored: bool = False
+) -> None:
+    """The set ``particles/<name>`` of the exposures that are handed on; it names stacks ``particles/<id>.mrcs``.
+
+    With ``is_mirrored`` the poses are those of the inverted map: each image is a projection of either map, half a turn
+    in its plane apart.
+    """
     particles = read_particles(store.product(f"particles/{name}").read())
+    if is_mirrored:
+        particles = particles.with_columns(rotation=_HALF_A_TURN @ particles["rotation"])
     exported = np.array([e in exposures for e in particles.exposure_ids], dtype=bool)
     if len(particles):
         particles = particles.select(exported[particles["exposure"]])

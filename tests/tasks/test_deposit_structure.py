@@ -15,9 +15,10 @@ from PIL import Image
 from tasks.deposit_structure import DepositionError, deposit_structure, verify_bundle
 from tasks.deposition.bundle import BundleError
 from tasks.deposition.empiar import MissingMoviesError
-from tasks.deposition.fsc_check import check_half_maps, check_particles
+from tasks.deposition.fsc_check import check_half_maps, check_particles, map_of_half_set
 from tasks.deposition.information import MissingInformationError
 from tasks.deposition.params import DepositStructureParams
+from tasks.flip_map import FlipMapParams, flip_map
 from tasks.formats.empiar import empiar_complaints
 from tasks.formats.fsc_xml import read_fsc_xml
 from tasks.formats.map_file import read_map
@@ -350,3 +351,19 @@ def test_a_prediction_in_the_lineage_is_named(version):
     (listed,) = table(target, "em_3d_fitting_list")
     assert listed["details"] == "predicted with Boltz 2.2"
     assert table(target, "em_3d_fitting")[0]["ref_protocol"] == "FLEXIBLE FIT"
+
+
+def test_poses_are_those_of_a_map_that_was_flipped(version, workers):
+    store, told, target = version
+    flip_map.fn(store.url, FlipMapParams())
+    only = PARAMS.model_copy(update={"has_pdb": False, "map": "flipped", "image_sets": ("particles",)})
+    deposit_structure.fn(store.url, str(target), str(told), only)
+    star = target / "empiar" / "data" / "particles.star"
+    made = map_of_half_set(read_particles(star), star.parent, 1, truth.SYMMETRY, truth.BOX).numpy()
+    mask = stored_map(store, "flipped")["mask"] > 0.5
+
+    def agreement(name: str) -> float:
+        return float(np.corrcoef(made[mask], stored_map(store, name)["half_1"][mask])[0, 1])
+
+    assert agreement("flipped") > 0.98
+    assert agreement("refined") < 0.9
