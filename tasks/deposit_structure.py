@@ -142,8 +142,13 @@ def _written(
 
 
 def _fsc_from(of: Gathered) -> dict[str, Any]:
-    """What a check needs beside the files: whether the particles are those of the map, and its symmetry."""
-    return {"has_particles": of.map.refined is not None, "symmetry": of.map.about.symmetry}
+    """What a check needs beside the files: whether the particles are those of the map, its symmetry, and its seed."""
+    refined = of.map.refined
+    return {
+        "has_particles": refined is not None,
+        "symmetry": of.map.about.symmetry,
+        "seed": int(refined.params.get("seed", 0)) if refined is not None else 0,
+    }
 
 
 def _check_dictionary(name: str, content: bytes, dictionary: Dictionary) -> None:
@@ -155,14 +160,14 @@ def _check_dictionary(name: str, content: bytes, dictionary: Dictionary) -> None
         )
 
 
-def _fsc_checks(folder: Path, has_particles: bool, symmetry: str) -> list[FscCheck]:
+def _fsc_checks(folder: Path, has_particles: bool, symmetry: str, seed: int) -> list[FscCheck]:
     """What the curves of a bundle are found to be; raises DepositionError where they are others."""
-    found = [check_half_maps(folder / "emdb")]
+    found = [check_half_maps(folder / "emdb", seed)]
     if has_particles and (folder / _PARTICLES).is_file():
-        found.append(check_particles(folder / "emdb", folder / _PARTICLES, symmetry))
+        found.append(check_particles(folder / "emdb", folder / _PARTICLES, symmetry, seed))
     for check in found:
         if not check.is_same:
-            raise DepositionError(f"{folder.name}: {check.words}; refine the map again, then deposit")
+            raise DepositionError(f"{check.words}; the store or the bundle changed: refine again, or deposit again")
     return found
 
 
