@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.benchmarks import (
     detection,
     flexible_fitting,
+    hybrid,
     models,
     nucleic_acids,
     rebuilding,
@@ -35,6 +36,7 @@ def real_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
     return [
         measured("residues found", detection.__doc__, lambda: detection.lines(data)),
         *(models.modelled(folder, data, case) for case in cases),
+        measured("merged with predictions", hybrid.__doc__, lambda: hybrid.lines(folder, data)),
         measured("secondary structure", secondary_structure.__doc__, lambda: secondary_structure.real_lines(data)),
         measured("Q-scores", validation.__doc__, lambda: validation.q_score_lines(data)),
     ]

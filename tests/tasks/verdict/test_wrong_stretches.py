@@ -9,10 +9,10 @@ from tests.truth.cage_model import cage_subunit
 
 
 def test_planted_residues_are_wrong_and_others_are_not():
-    truth = cage_subunit(160)
+    truth = cage_subunit(120)
     known = truth.positions("CA")[:, 0]
     for seed in range(4):
-        given = PredictedStructure(truth, torch.full((160,), 90.0), None)
+        given = PredictedStructure(truth, torch.full((120,), 90.0), None)
         made = with_wrong_stretches(given, 0.2, torch.Generator().manual_seed(seed))
         place = made.prediction.model.positions("CA")[:, 0]
         moved = (place - known).norm(dim=1) > 1e-6
