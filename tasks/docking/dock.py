@@ -14,7 +14,7 @@ from kernels.models.placement_overlap import overlaps
 from tasks.docking.chains import MOST_OVERLAP, PlacedCopy, conflicts, possible_copies
 from tasks.docking.choice import chosen
 from tasks.docking.hits import Hit, Scene, hits_of
-from tasks.docking.symmetry import completed
+from tasks.docking.symmetry import completed, confirmed
 from tasks.docking.targets import Target
 from tasks.formats.structure import chain_name
 from tasks.records.docking import Docking, FoundSymmetry, NotPlaced, PlacedBody, Vector
@@ -105,7 +105,14 @@ def _with_symmetry(
     symmetry: list[FoundSymmetry] = []
     for number, target in enumerate(targets):
         own = [copy for copy in copies if copy.target == number]
-        found = completed(scene, target, [tuple(hits[i] for i in copy.hits) for copy in own], least)
+        told = [tuple(hits[i] for i in copy.hits) for copy in own]
+        others = [hits[i] for i, owner in enumerate(target_of) if owner == number and hits[i].probability < least]
+        for hit in confirmed(target, told, others):
+            own.append(_Copy(number, (len(hits),), 0))
+            told.append((hit,))
+            hits.append(hit)
+            target_of.append(number)
+        found = completed(scene, target, told, least)
         every += own
         for added in found.copies[len(own) :]:
             every.append(_Copy(number, tuple(range(len(hits), len(hits) + len(added))), 0))

@@ -17,6 +17,9 @@ from tasks.docking.hits import Hit, Scene, from_transforms, judged
 from tasks.docking.targets import Target
 from tasks.records.docking import FoundSymmetry
 
+_AS_GOOD, _FEWEST_AGREEING = 0.9, 3
+"""Correlation over that of the best copy, and copies that obey one symmetry, for hits to confirm each other."""
+
 
 @dataclass(frozen=True, eq=False)
 class Completed:
@@ -47,6 +50,33 @@ def completed(scene: Scene, target: Target, copies: Sequence[tuple[Hit, ...]], l
             taken += [hit.places for hit in added]
     again = found if len(every) == len(copies) else _symmetry(target, every) or found
     return Completed(every, _told(target, again, len(every) - len(copies)))
+
+
+def confirmed(target: Target, copies: Sequence[tuple[Hit, ...]], others: Sequence[Hit]) -> list[Hit]:
+    """Hits that are not believed by themselves but stand where the symmetry of three and more puts a copy.
+
+    They have to fit about as well as the best of the copies, at least one of which is believed, and to stand free.
+    """
+    if not copies or (target.n_copies is not None and len(copies) >= target.n_copies):
+        return []
+    best = max(hit.correlation for copy in copies for hit in copy)
+    known = [hit for copy in copies for hit in copy]
+    found: list[Hit] = []
+    for hit in sorted(others, key=lambda one: -one.correlation):
+        if hit.part is None and hit.correlation >= _AS_GOOD * best:
+            share = overlaps([hit.places, *(one.places for one in known + found)])
+            if float(share[0].max()) <= MOST_OVERLAP:
+                found.append(hit)
+    every = [*copies, *((hit,) for hit in found)]
+    symmetry = _symmetry(target, every)
+    if symmetry is None or symmetry.n_copies < _FEWEST_AGREEING:
+        return []
+    agrees = symmetry.operation_of >= 0
+    if not bool(agrees[: len(copies)].any()):
+        return []
+    room = len(found) if target.n_copies is None else target.n_copies - len(copies)
+    chosen = [hit for hit, is_there in zip(found, agrees[len(copies) :].tolist()) if is_there]
+    return [replace(hit, is_from_symmetry=True) for hit in chosen[:room]]
 
 
 def _symmetry(target: Target, copies: Sequence[tuple[Hit, ...]]) -> PlacedSymmetry | None:

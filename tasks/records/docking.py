@@ -41,7 +41,7 @@ class PlacedBody(BaseModel):
     overlap: float
     """Largest share of its residues that stand where those of another body do."""
     is_from_symmetry: bool = False
-    """Whether another copy's place told where to look."""
+    """Whether it is believed because of where other copies lie, too: they told where to look, or obey one symmetry."""
 
 
 class NotPlaced(BaseModel):

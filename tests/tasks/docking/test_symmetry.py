@@ -8,7 +8,7 @@ from kernels.models.rigid_body import places_of_residues
 from kernels.models.superposition import rmsd
 from kernels.rotations import symmetry_group
 from tasks.docking.hits import Hit, Scene
-from tasks.docking.symmetry import completed
+from tasks.docking.symmetry import completed, confirmed
 from tasks.docking.targets import target_of_model
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
@@ -48,3 +48,22 @@ def test_the_third_of_a_ring_is_completed_and_a_fourth_copy_is_not_asked_for():
     assert len(limited.copies) == 2 and limited.symmetry.name == "C3"
     empty = Scene(simulated_maps(joined(ring[:2]), 6.0, 2.0, 8.0).sharpened, None, 6.0)
     assert len(completed(empty, target, known, 0.5).copies) == 2
+
+
+def test_hits_that_obey_one_symmetry_with_a_believed_one_confirm_each_other():
+    unit = cage_subunit(45)
+    centred = unit.at(unit.coordinates_angstrom - unit.coordinates_angstrom.mean(0) + torch.tensor([0.0, 10.0, 40.0]))
+    mates = Mates(symmetry_group("C5"), torch.zeros(3, dtype=torch.float64))
+    target, zero = target_of_model("unit", centred, None), torch.zeros(3, dtype=torch.float64)
+
+    def hit(turn, shift, correlation):
+        places = places_of_residues(centred) @ turn.T + shift
+        return Hit(None, turn, shift, correlation, 0.2, 6.0, 0.6, 0.3, (correlation,), places)
+
+    ring = [hit(turn, zero, 0.5) for turn in mates.rotation]
+    stray = hit(mates.rotation[1], torch.tensor([90.0, 3.0, 0.0], dtype=torch.float64), 0.5)
+    poor = hit(mates.rotation[4], zero, 0.3)
+    found = confirmed(target, [(ring[0],)], [*ring[1:4], stray, poor])
+    assert len(found) == 3 and all(one.is_from_symmetry for one in found)
+    assert confirmed(target, [(ring[0],)], [stray]) == []
+    assert confirmed(target_of_model("unit", centred, 1), [(ring[0],)], ring[1:]) == []
