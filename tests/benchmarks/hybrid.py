@@ -16,13 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tasks.dock_model import DockModelParams, dock_model
-from tasks.docking.perturbed import bent, hinged
 from torch import Tensor
 
+from flows.sole_use import MODELS, sole_use
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.disagreement import local_distance_agreement, probability_wrong
 from kernels.scores import area_under_curve, matched_points
+from tasks.dock_model import DockModelParams, dock_model
+from tasks.docking.perturbed import bent, hinged
 from tasks.formats.prediction import Prediction
 from tasks.merge_models import MergeModelsParams, merge_models
 from tasks.records.prediction import PredictionSource
@@ -58,7 +59,8 @@ def lines(folder: Path, data: Path) -> list[Line]:
         hybrid = []
         for seed in range(_N_PREDICTIONS):
             _predicted(store, truth, seed)
-            hybrid.append(_found(_merged(store), truth))
+            with sole_use(url, MODELS):
+                hybrid.append(_found(_merged(store), truth))
             own_wrong, own_chance = _calls(store, truth)
             wrong.append(own_wrong)
             chance.append(own_chance)
