@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks import (
     detection,
+    docking,
     flexible_fitting,
     hybrid,
     models,
@@ -26,6 +27,8 @@ _EVERY, _TWO = 1000, 2
 """Structures that errors are planted in for the validation."""
 _REBUILT = 13
 """As many of them as errors are repaired in."""
+_DOCKED = 8
+"""Complexes for each range of resolutions."""
 _BENT, _MOVED = 6, 12
 """Chains turned about a hinge at each resolution, and real motions."""
 
@@ -38,12 +41,14 @@ def real_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
         *(models.modelled(folder, data, case) for case in cases),
         measured("merged with predictions", hybrid.__doc__, lambda: hybrid.lines(folder, data)),
         measured("secondary structure", secondary_structure.__doc__, lambda: secondary_structure.real_lines(data)),
+        measured("docking", docking.__doc__, lambda: docking.real_lines(data)),
         measured("Q-scores", validation.__doc__, lambda: validation.q_score_lines(data)),
     ]
 
 
 def simulated_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
     """Of maps simulated from structures that were held out."""
+    n_docked = 1 if is_quick else _DOCKED
     n_patches, n_planted, n_rebuilt = (_FEW, _TWO, _TWO) if is_quick else (_MANY, _EVERY, _REBUILT)
     n_bent = (_TWO, _TWO) if is_quick else (_BENT, _MOVED)
     levels = nucleic_acids.LEVELS_ANGSTROM[-1:] if is_quick else nucleic_acids.LEVELS_ANGSTROM
@@ -56,5 +61,6 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> list[Section
         measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels)),
         measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted)),
         measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt)),
+        measured("docking", docking.__doc__, lambda: docking.lines(data, n_docked)),
         measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent)),
     ]
