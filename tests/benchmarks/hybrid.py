@@ -45,6 +45,12 @@ _N_PREDICTIONS = 4
 _CASES: tuple[tuple[str, Callable[[Path], RealMap]], ...] = (("apoferritin", apoferritin), ("VP6", vp6))
 
 
+class _Seeded(StageParams):
+    """What tells one prediction from another."""
+
+    seed: int
+
+
 def lines(folder: Path, data: Path) -> list[Line]:
     """Of the sessions that `tests.benchmarks.models` left in a folder."""
     told = []
@@ -93,7 +99,7 @@ def _predicted(store: SessionStore, truth: AtomicModel, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     moved = (bent if seed % 2 else hinged)(truth, _MOVED_ANGSTROM, generator)
     partly = with_wrong_stretches(moved.prediction, SHARE_WRONG, generator).prediction
-    with store.product("predictions/perturbed").write("predict_structure", 1, StageParams(), {}) as attempt:
+    with store.product("predictions/perturbed").write("predict_structure", 1, _Seeded(seed=seed), {}) as attempt:
         write_predictions(attempt, [Prediction(partly, PredictionSource(engine="perturbed"))])
 
 
