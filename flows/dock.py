@@ -6,6 +6,7 @@ from prefect import flow
 
 from flows.sole_use import MODELS, sole_use
 from tasks.dock_model import DockModelParams, dock_model
+from tasks.flex_model import FlexModelParams, flex_model
 from tasks.import_map import ImportMapParams, import_map
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.session_store import SessionStore
@@ -21,11 +22,13 @@ class DockRecipe(StageParams):
     import_map: ImportMapParams | None = None
     """Files of a map that another program made; without them a map of the session is used."""
     dock_model: DockModelParams
+    is_flexible: bool = False
+    """Whether what was docked is then bent into the map, as ``models/flexed``."""
 
 
 @flow(name="dock", flow_run_name="dock {session_url}")
 def dock(session_url: str, recipe: DockRecipe) -> list[StageReport]:
-    """``models/docked`` in a session, which is made where there is none.
+    """``models/docked`` in a session, which is made where there is none; and ``models/flexed`` where it is asked for.
 
     Raises
     ------
@@ -39,6 +42,9 @@ def dock(session_url: str, recipe: DockRecipe) -> list[StageReport]:
             reports.append(_needed(import_map(session_url, recipe.import_map)))
             params = params.model_copy(update={"map": "imported"})
         reports.append(_needed(dock_model(session_url, params)))
+        if recipe.is_flexible:
+            bending = FlexModelParams(map=params.map, resolution_angstrom=params.resolution_angstrom)
+            reports.append(_needed(flex_model(session_url, bending)))
     return reports
 
 

@@ -49,7 +49,8 @@ def dock(
     confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Probability below which nothing is placed.")
     ] = DockModelParams.model_fields["least_confidence"].default,
-    output: Annotated[Path | None, typer.Option(help="File for the docked model, .cif or .pdb.")] = None,
+    flexible: Annotated[bool, typer.Option(help="Bend what was docked into the map: models/flexed.")] = False,
+    output: Annotated[Path | None, typer.Option(help="File for the model, .cif or .pdb.")] = None,
 ) -> None:
     """Place predicted or known structures in a map, as a whole and in their rigid parts, and say how sure that is."""
     with readable_errors(ServiceError, DockingFailedError):
@@ -71,12 +72,16 @@ def dock(
             least_confidence=confidence,
         )
         with running_services():
-            show_reports(dock_flow(session, DockRecipe(import_map=files, dock_model=params)))
+            show_reports(dock_flow(session, DockRecipe(import_map=files, dock_model=params, is_flexible=flexible)))
         store = SessionStore.open(session)
         show_docking(read_docking(store))
+        if flexible:
+            for row in store.product("models/flexed").done_record("the bent model").details["chains"]:
+                console.print(f"chain {row['chain']}: {row['reason']}", soft_wrap=True)
         if output is not None:
             name = "imported" if files is not None else params.map
-            write_structure(output, read_model(store, "docked"), "docked", map_mates(store, name))
+            made = "flexed" if flexible else "docked"
+            write_structure(output, read_model(store, made), made, map_mates(store, name))
             console.print(f"written: {output}", soft_wrap=True)
 
 
