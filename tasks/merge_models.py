@@ -9,19 +9,24 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from kernels.models.merging import SOURCES, MergedModel, bent_onto, beside, merged, register
+from kernels.models.atomic_model import AtomicModel
+from kernels.models.merging import SOURCES, MergedModel, bent_onto, beside, laid_on, merged, register
+from tasks.docking.domains import LEAST_PLDDT
 from tasks.formats.structure import chain_name
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_grid, density_map, map_mates
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
+from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
 from tasks.validation.readings import judged, settled
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 _OF, _AND, _IN = " of ", " and ", " in "
 """Between the names of what is made, of the two models and of the map in an item."""
+_PREDICTIONS = "predictions/"
+_FEWEST_IN_COMMON = 6
 
 
 class MergeModelsParams(StageParams):
@@ -30,7 +35,8 @@ class MergeModelsParams(StageParams):
     traced: str = "refined"
     """Name of the model that was built de novo."""
     placed: str = "docked"
-    """Name of the model that holds the placed predictions, in the frame of the map."""
+    """Name of the model that holds the placed predictions, in the frame of the map; or ``predictions/<name>``, for a
+    prediction that was not docked: what it is sure of is laid on the traced model, once, by residues in common."""
     map: str = "sharpened"
     """Name of the map that both lie in."""
     round: int | None = Field(default=None, ge=1)
@@ -55,7 +61,8 @@ def merge_models(session_url: str, params: MergeModelsParams) -> StageReport:
 
 def _inputs(_store: SessionStore, item: str) -> list[str]:
     models, density = item.split(_OF)[1].split(_IN)
-    return [*(f"models/{name}" for name in models.split(_AND)), f"maps/{density}"]
+    addresses = [name if name.startswith(_PREDICTIONS) else f"models/{name}" for name in models.split(_AND)]
+    return [*addresses, f"maps/{density}"]
 
 
 def _address(item: str) -> str:
@@ -71,16 +78,21 @@ def _merge(store: SessionStore, item: str, params: MergeModelsParams, attempt: A
             " of merge_models), or import the map with its half maps"
         )
     resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
-    placed = read_model(store, params.placed)
-    traced = beside(read_model(store, params.traced), placed, mates)
     where = (grid, resolution, mates)
-    first = judged(traced, *where)
-    found = register(traced, placed)
-    if not (found.match >= 0).any():
+    is_placed = not params.placed.startswith(_PREDICTIONS)
+    placed = read_model(store, params.placed) if is_placed else _sure_of(store, params.placed)
+    traced = read_model(store, params.traced)
+    first = judged(beside(traced, placed, mates) if is_placed else traced, *where)
+    found = register(first.model, placed, is_placed)
+    if int((found.match >= 0).sum()) < _FEWEST_IN_COMMON:
+        what = f"models/{params.placed}" if is_placed else params.placed
         raise SkipItem(
-            f"no chain of models/{params.traced} stands for one of models/{params.placed}: found no stretch of six"
-            " residues of the same letters, or at the same place; expected models of the same molecule in the same map"
+            f"no chain of models/{params.traced} stands for one of {what}: found no stretch of six residues of the same"
+            " letters, or at the same place; expected models of the same molecule in the same map"
         )
+    if not is_placed:
+        placed = laid_on(placed, first, found.match)
+        found = register(first.model, placed)
     done = merged(
         first,
         judged(settled(placed, *where), *where),
@@ -99,6 +111,18 @@ def _merge(store: SessionStore, item: str, params: MergeModelsParams, attempt: A
     )
 
 
+def _sure_of(store: SessionStore, address: str) -> AtomicModel:
+    """What an engine is sure of, in a frame of its own."""
+    predicted = read_prediction(store, address.removeprefix(_PREDICTIONS)).structure
+    is_sure = predicted.plddt >= LEAST_PLDDT
+    if not bool(is_sure.any()):
+        raise SkipItem(
+            f"{address}: no residue has a pLDDT of {LEAST_PLDDT:g} or more, the best has"
+            f" {float(predicted.plddt.max()):.0f}; expected some that the engine is sure of; take another prediction"
+        )
+    return predicted.model.take_residues(is_sure)
+
+
 def _rows(done: MergedModel) -> list[dict[str, object]]:
     """Source and probability of each residue."""
     return [
@@ -112,7 +136,8 @@ def _rows(done: MergedModel) -> list[dict[str, object]]:
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: MergeModelsParams) -> Need | None:
-    work = model_in_map(store, params.placed, params.map)
+    name = params.traced if params.placed.startswith(_PREDICTIONS) else params.placed
+    work = model_in_map(store, name, params.map)
     if work is None:
         return None
     n_residues, sizes = work

@@ -71,7 +71,7 @@ def model(
     ] = None,
     placed: Annotated[
         str | None,
-        typer.Option(help="Name of a model in the session: docked predictions to merge with what is built."),
+        typer.Option(help="Docked predictions to merge with what is built: a model's name, or predictions/NAME."),
     ] = None,
     goal: Annotated[float | None, typer.Option(help="Å that the map is to reach.")] = None,
     waters: Annotated[bool, typer.Option(help="Place waters where the map is good enough.")] = True,

@@ -13,19 +13,6 @@ _STEADY = 1e-3
 """Weight of the orientation that a residue has had, for places on a line, which tell of no turn about it."""
 
 
-def residue_places(model: AtomicModel) -> Tensor:
-    """(residue, 3) Å: Cα of amino acids, C4' of nucleotides, the middle of the atoms of all others."""
-    count = torch.bincount(model.residue, minlength=model.n_residues).double()
-    places = torch.zeros(model.n_residues, 3, dtype=torch.float64)
-    places.index_add_(0, model.residue, model.coordinates_angstrom.double())
-    places = places / count[:, None]
-    for name, kind in (("CA", model.amino_acid), ("C4'", model.base)):
-        found = model.positions(name)[:, 0].double()
-        known = (kind >= 0) & ~found.isnan().any(-1)
-        places[known] = found[known]
-    return places
-
-
 def turns(network: ElasticNetwork, places_angstrom: Tensor) -> Tensor:
     """(node, 3, 3) rotations that lay the rest of each node's springs best on their places in a new conformation.
 

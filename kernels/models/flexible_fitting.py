@@ -10,10 +10,11 @@ from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.carried_atoms import carried, residue_places
+from kernels.models.carried_atoms import carried
 from kernels.models.density_match import DensityMatch, density_match
 from kernels.models.elastic_network import ElasticNetwork, elastic_network, normal_modes, rigid_motions
 from kernels.models.map_likelihood import scattering_strength
+from kernels.models.residue_places import places_of_residues
 
 _BLUR_STEP = 0.74
 """From one resolution that is gone through to the next finer one."""
@@ -84,7 +85,7 @@ def bent(
     Tama, Miyashita & Brooks 2004, J. Mol. Biol. 337:985 (normal modes in maps); Schröder, Brunger & Levitt 2007,
     Structure 15:1630 (elastic network that holds what the map does not tell).
     """
-    rest = residue_places(model)
+    rest = places_of_residues(model)
     network = elastic_network(rest, model.is_linked(), error_angstrom)
     places = rest if start_angstrom is None else start_angstrom.double()
     weights = _weights(model)

@@ -135,6 +135,15 @@ def register(traced: AtomicModel, predicted: AtomicModel, is_placed: bool = True
     return Register(found[0], found[1], match, is_alike)
 
 
+def laid_on(predicted: AtomicModel, traced: Reading, match: Tensor) -> AtomicModel:
+    """A prediction as one body on the traced residues that stand for its own (traced residue,)."""
+    places, targets = representatives(predicted), representatives(traced.model)
+    known = (match >= 0) & targets.isfinite().all(-1) & places[match.clamp(min=0)].isfinite().all(-1)
+    weight = torch.sigmoid(traced.logit[known])
+    rotation, shift = superposition(places[match[known]], targets[known], weight)
+    return predicted.at(predicted.coordinates_angstrom @ rotation + shift)
+
+
 def bent_onto(predicted: AtomicModel, traced: Reading, match: Tensor) -> AtomicModel:
     """A prediction whose every residue goes along with the traced residues that stand for those around it.
 

@@ -29,6 +29,14 @@ def representatives(model: AtomicModel) -> Tensor:
     return torch.where(own[:, 0].isfinite(), own[:, 0], own[:, 1])
 
 
+def places_of_residues(model: AtomicModel) -> Tensor:
+    """(residue, 3) float64 `representatives`, the mean of its atoms where a residue has none."""
+    own = representatives(model).double()
+    total = torch.zeros_like(own).index_add_(0, model.residue, model.coordinates_angstrom.double())
+    count = torch.bincount(model.residue, minlength=model.n_residues).clamp(min=1)
+    return torch.where(own.isfinite(), own, total / count[:, None])
+
+
 def registers(
     votes: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:

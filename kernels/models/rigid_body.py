@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels import fourier
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.residue_places import places_of_residues
 from kernels.specimen.potential import deposit
 
 BELL = 0.225
@@ -24,7 +25,6 @@ _ATOMIC_NUMBERS = {
     "SE": 34.0,
 }  # fmt: skip
 _HEAVY = 30.0
-_PLACES = ("CA", "C4'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +69,6 @@ class RigidBody:
     def reach_angstrom(self) -> float:
         """Of the farthest atom."""
         return float(self.atoms.norm(dim=-1).max())
-
-
-def places_of_residues(model: AtomicModel) -> Tensor:
-    """(residue, 3) float64 Cα or C4' of each residue, the mean of its atoms where it has neither."""
-    known = model.positions(*_PLACES)
-    n = torch.zeros(model.n_residues, dtype=torch.float64).index_add_(
-        0, model.residue, torch.ones(len(model), dtype=torch.float64)
-    )
-    mean = torch.zeros(model.n_residues, 3, dtype=torch.float64)
-    mean.index_add_(0, model.residue, model.coordinates_angstrom.double())
-    place = mean / n.clamp(min=1)[:, None]
-    for column in range(len(_PLACES) - 1, -1, -1):
-        found = known[:, column]
-        place = torch.where(found.isfinite(), found, place)
-    return place
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,8 @@ from kernels.models import placement_coefficients
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.docking import Placements, different, fitted, fitting_field, search
 from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
-from kernels.models.rigid_body import RigidBody, places_of_residues
+from kernels.models.residue_places import places_of_residues
+from kernels.models.rigid_body import RigidBody
 from kernels.scores import area_under_curve, expected_calibration_error
 from tasks.docking.perturbed import bent, hinged
 from tasks.formats.structure import read_structure

@@ -11,11 +11,11 @@ from kernels.maps.cutting import cut_around
 from kernels.maps.fsc import fsc
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, joined
-from kernels.models.carried_atoms import residue_places
 from kernels.models.flexible_fitting import Bending, bent
 from kernels.models.map_fit import map_model_fsc, model_density, soft_mask
 from kernels.models.map_likelihood import map_likelihood
 from kernels.models.real_space import Weights, refined_in_real_space
+from kernels.models.residue_places import places_of_residues
 from tasks.rebuilding.maps import like_the_map
 
 _MARGIN_ANGSTROM = 25.0
@@ -103,7 +103,7 @@ def flexed(
     after = max(tried)
     best = tried.index(after)
     proposed = trials[best]
-    moved = float((proposed.places_angstrom - residue_places(heavy)).square().sum(-1).mean().sqrt())
+    moved = float((proposed.places_angstrom - places_of_residues(heavy)).square().sum(-1).mean().sqrt())
     ceiling = _USUAL_CEILING
     if halves is not None:
         ceiling = _mean(fsc(shown.voxels * mask, hidden.voxels * mask).clamp(min=0).sqrt(), hidden, *band)

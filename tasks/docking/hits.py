@@ -14,7 +14,8 @@ from kernels.models.map_field import MapField
 from kernels.models.mates import Mates
 from kernels.models.placement_confidence import placement_probability
 from kernels.models.placement_evidence import contour_of, placement_evidence
-from kernels.models.rigid_body import RigidBody, places_of_residues
+from kernels.models.residue_places import places_of_residues
+from kernels.models.rigid_body import RigidBody
 from kernels.models.superposition import rmsd
 from tasks.docking.targets import Target
 

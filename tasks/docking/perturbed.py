@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.predicted_structure import PredictedStructure
-from kernels.models.rigid_body import places_of_residues
+from kernels.models.residue_places import places_of_residues
 from kernels.models.superposition import least_rmsd
 from kernels.rotations import from_rotation_vector, random_rotations
 

@@ -10,7 +10,7 @@ import torch
 
 from kernels.models.placement_overlap import overlaps
 from kernels.models.placement_symmetry import PlacedSymmetry, symmetry_of
-from kernels.models.rigid_body import places_of_residues
+from kernels.models.residue_places import places_of_residues
 from kernels.models.screws import Motion
 from tasks.docking.chains import MOST_OVERLAP
 from tasks.docking.hits import Hit, Scene, from_transforms, judged

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.predicted_structure import PredictedStructure
-from kernels.models.rigid_body import RigidBody, places_of_residues
+from kernels.models.residue_places import places_of_residues
+from kernels.models.rigid_body import RigidBody
 from tasks.docking.domains import rigid_parts
 
 _STEP_ANGSTROM, _SLACK_ANGSTROM = 3.8, 8.0

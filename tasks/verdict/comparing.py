@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.disagreement import Compared, local_distance_agreement
 from kernels.models.mates import Mates
-from kernels.models.merging import Reading, Register, bent_onto, register, representatives
+from kernels.models.merging import Reading, Register, bent_onto, laid_on, register
 from kernels.models.predicted_structure import PredictedStructure
-from kernels.models.superposition import superposition
+from kernels.models.residue_places import representatives
 from tasks.validation.readings import judged, settled
 
 
@@ -50,7 +49,7 @@ def compared(
             "no chain of the model stands for one of the prediction: found no stretch of six residues of the same"
             " letters; expected a prediction of the molecule in the map"
         )
-    laid = _laid_on(prediction.model, first, found.match)
+    laid = laid_on(prediction.model, first, found.match)
     here = settled(bent_onto(laid, first, found.match), *where)
     n = prediction.model.n_residues
     partner = torch.full((n,), -1).index_put_((found.match[matched],), matched)
@@ -59,12 +58,3 @@ def compared(
     own = torch.where(partner >= 0, first.probability[partner.clamp(min=0)].double().nan_to_num(nan=0.5), torch.nan)
     second = judged(here, *where)
     return ComparedPrediction(Compared(lddt, own, second.probability, prediction.plddt), found, first, second)
-
-
-def _laid_on(model: AtomicModel, built: Reading, match: Tensor) -> AtomicModel:
-    """A model as one body on the residues that stand for its own."""
-    places, targets = representatives(model), representatives(built.model)
-    known = (match >= 0) & targets.isfinite().all(-1) & places[match.clamp(min=0)].isfinite().all(-1)
-    weight = torch.sigmoid(built.logit[known])
-    rotation, shift = superposition(places[match[known]], targets[known], weight)
-    return model.at(model.coordinates_angstrom @ rotation + shift)

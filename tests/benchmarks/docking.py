@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.rigid_body import places_of_residues
+from kernels.models.residue_places import places_of_residues
 from kernels.models.superposition import rmsd
 from tasks.docking.confidence_fit import Complex, complexes
 from tasks.docking.dock import DockedModel, NothingPlacedError, dock

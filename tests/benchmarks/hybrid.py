@@ -4,10 +4,11 @@ The prediction is the deposited model bent, or with a domain that swung about a 
 six in stretches that bulge, swing or are shifted along the chain (`tasks.docking.perturbed`,
 `tasks.verdict.wrong_stretches`), in a frame of its own; two of each. It is docked, cut where its PAE says so, bent
 onto the de novo model, and merged with it (`dock_model`, `merge_models`); nothing is refined afterwards, and where
-nothing can be docked the model stays as it is. Residues count that are one-to-one within 2 Å of the deposited Cα. Of
-the same predictions, laid on the de novo model, it is asked which residues are wrong (lDDT to the deposited model
-below 0.6; right from 0.75 on): ROC-AUC of `probability_wrong`. Intervals are of 1,000 bootstrap samples of residues,
-95 %. The maps are test data; coefficients were fitted on simulated maps of other proteins.
+nothing can be docked the prediction is laid on the de novo model by its sequence. Residues count that are one-to-one
+within 2 Å of the deposited Cα. Of the same predictions, laid on the de novo model, it is asked which residues are
+wrong (lDDT to the deposited model below 0.6; right from 0.75 on): ROC-AUC of `probability_wrong`. Intervals are of
+1,000 bootstrap samples of residues, 95 %. The maps are test data; coefficients were fitted on simulated maps of other
+proteins.
 """
 
 from __future__ import annotations
@@ -105,10 +106,8 @@ def _predicted(store: SessionStore, truth: AtomicModel, seed: int) -> None:
 
 def _merged(store: SessionStore) -> AtomicModel:
     docked = dock_model(store.url, DockModelParams(map="imported", predictions=("perturbed",)))
-    if docked.skipped:
-        return read_model(store, "chosen")  # nothing was placed, so the model stays what it is
-    _made(docked)
-    _made(merge_models(store.url, MergeModelsParams(traced="chosen", map="imported")))
+    placed = "predictions/perturbed" if docked.skipped else "docked"
+    _made(merge_models(store.url, MergeModelsParams(traced="chosen", placed=placed, map="imported")))
     return read_model(store, "merged")
 
 

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from kernels.models.atomic_model import joined
-from kernels.models.rigid_body import places_of_residues
+from kernels.models.residue_places import places_of_residues
 from kernels.models.superposition import rmsd
 from kernels.rotations import random_rotations
 from tasks.dock_model import DockModelParams, dock_model

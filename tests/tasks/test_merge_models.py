@@ -4,12 +4,16 @@ import pytest
 import torch
 
 from kernels.models.atomic_model import AtomicModel
-from kernels.rotations import from_rotation_vector
+from kernels.models.predicted_structure import PredictedStructure
+from kernels.rotations import from_rotation_vector, random_rotations
 from tasks.formats.map_file import write_map
+from tasks.formats.prediction import Prediction
 from tasks.import_map import ImportMapParams, import_map
 from tasks.merge_models import MergeModelsParams, merge_models
+from tasks.records.prediction import PredictionSource
 from tasks.records.session import StageParams
 from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.prediction_store import write_predictions
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
 
@@ -62,6 +66,23 @@ def test_gaps_are_filled_by_a_prediction_that_is_bent_onto_the_trace(filled, map
     again = merge_models.fn(filled.url, params.model_copy(update={"round": 2}))
     assert again.done == ["rebuilt-2 of refined and docked in imported"]
     assert read_model(filled, "rebuilt-2").n_residues == 80
+
+
+def test_a_prediction_that_was_not_docked_is_laid_on_the_trace(filled, maps):
+    """Somewhere else, in an orientation of its own, and not sure of its last residues."""
+    truth = maps.model
+    turn = random_rotations(1, torch.Generator().manual_seed(5))[0].double()
+    plddt = torch.full((80,), 90.0)
+    plddt[75:] = 40.0
+    structure = PredictedStructure(truth.at(truth.coordinates_angstrom @ turn.T + 90.0), plddt, None)
+    with filled.product("predictions/alone").write("predict_structure", 1, StageParams(), {}) as attempt:
+        write_predictions(attempt, [Prediction(structure, PredictionSource(engine="Boltz"))])
+    params = MergeModelsParams(map="imported", placed="predictions/alone")
+    report = merge_models.fn(filled.url, params)
+    assert report.done == ["merged of refined and predictions/alone in imported"], (report.failed, report.skipped)
+    model = read_model(filled, "merged")
+    assert [str(r) for r in model.residues] == [str(r) for r in truth.residues]  # the last ones were traced
+    assert off(model, truth).max() < 1.5
 
 
 def test_models_of_other_molecules_are_told(filled, maps):

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from kernels.models.carried_atoms import carried, residue_places
+from kernels.models.carried_atoms import carried
 from kernels.models.elastic_network import elastic_network, normal_modes, rigid_motions
+from kernels.models.residue_places import places_of_residues
 from kernels.rotations import from_rotation_vector
 from tests.truth.cage_model import cage_subunit
 
@@ -69,7 +70,7 @@ def test_the_softest_modes_of_two_bodies_on_a_stalk_leave_each_body_as_it_is():
 
 
 def test_blocks_of_residues_have_the_softest_modes_of_all_residues():
-    places = residue_places(cage_subunit(120))
+    places = places_of_residues(cage_subunit(120))
     network = elastic_network(places, torch.arange(120) < 119)
     exact = normal_modes(network, 10).directions.reshape(10, -1)
     blocked = normal_modes(network, 6, torch.arange(120) // 4).directions.reshape(6, -1)
@@ -86,7 +87,7 @@ def test_what_the_engine_is_not_sure_of_is_softer():
 
 def test_atoms_turn_with_the_whole():
     model = cage_subunit(60)
-    network = elastic_network(residue_places(model), model.is_linked())
+    network = elastic_network(places_of_residues(model), model.is_linked())
     turn = from_rotation_vector(torch.tensor([1.5, 0.4, -2.0], dtype=torch.float64))
     there = carried(model, network, network.places_angstrom @ turn.T - 30)
     torch.testing.assert_close(there, model.coordinates_angstrom @ turn.T - 30, atol=0.02, rtol=0)

@@ -4,7 +4,7 @@ import torch
 
 from kernels.models.atomic_model import joined
 from kernels.models.mates import Mates, copies
-from kernels.models.rigid_body import places_of_residues
+from kernels.models.residue_places import places_of_residues
 from kernels.models.superposition import rmsd
 from kernels.rotations import symmetry_group
 from tasks.docking.hits import Hit, Scene
