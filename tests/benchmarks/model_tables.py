@@ -6,6 +6,7 @@ whether something broke: its figures are no benchmark.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks import (
@@ -33,34 +34,30 @@ _BENT, _MOVED = 6, 12
 """Chains turned about a hinge at each resolution, and real motions."""
 
 
-def real_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
-    """Of real maps, none of which anything was tuned on."""
+def real_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Section]:
+    """Of real maps, none of which anything was tuned on; each when it has been measured."""
     cases = (models.vp6_case,) if is_quick else (models.apoferritin_case, models.vp6_case)
-    return [
-        measured("residues found", detection.__doc__, lambda: detection.lines(data)),
-        *(models.modelled(folder, data, case) for case in cases),
-        measured("merged with predictions", hybrid.__doc__, lambda: hybrid.lines(folder, data)),
-        measured("secondary structure", secondary_structure.__doc__, lambda: secondary_structure.real_lines(data)),
-        measured("docking", docking.__doc__, lambda: docking.real_lines(data)),
-        measured("Q-scores", validation.__doc__, lambda: validation.q_score_lines(data)),
-    ]
+    yield measured("residues found", detection.__doc__, lambda: detection.lines(data))
+    for case in cases:
+        yield models.modelled(folder, data, case)
+    yield measured("merged with predictions", hybrid.__doc__, lambda: hybrid.lines(folder, data))
+    yield measured("secondary structure", secondary_structure.__doc__, lambda: secondary_structure.real_lines(data))
+    yield measured("docking", docking.__doc__, lambda: docking.real_lines(data))
+    yield measured("Q-scores", validation.__doc__, lambda: validation.q_score_lines(data))
 
 
-def simulated_sections(folder: Path, data: Path, is_quick: bool) -> list[Section]:
-    """Of maps simulated from structures that were held out."""
+def simulated_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Section]:
+    """Of maps simulated from structures that were held out; each when it has been measured."""
     n_docked = 1 if is_quick else _DOCKED
     n_patches, n_planted, n_rebuilt = (_FEW, _TWO, _TWO) if is_quick else (_MANY, _EVERY, _REBUILT)
     n_bent = (_TWO, _TWO) if is_quick else (_BENT, _MOVED)
     levels = nucleic_acids.LEVELS_ANGSTROM[-1:] if is_quick else nucleic_acids.LEVELS_ANGSTROM
-    case = models.small_simulated_case if is_quick else models.simulated_case
-    return [
-        models.modelled(folder, data, case),
-        measured(
-            "secondary structure", secondary_structure.__doc__, lambda: secondary_structure.lines(data, n_patches)
-        ),
-        measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels)),
-        measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted)),
-        measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt)),
-        measured("docking", docking.__doc__, lambda: docking.lines(data, n_docked)),
-        measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent)),
-    ]
+    yield models.modelled(folder, data, models.small_simulated_case if is_quick else models.simulated_case)
+    yield measured(
+        "secondary structure", secondary_structure.__doc__, lambda: secondary_structure.lines(data, n_patches)
+    )
+    yield measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels))
+    yield measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted))
+    yield measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt))
+    yield measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent))
+    yield measured("docking", docking.__doc__, lambda: docking.lines(data, n_docked))

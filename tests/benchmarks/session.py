@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from flows.recipe import read_recipe
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
 from tests.benchmarks import apoferritin, estimates, model_tables, operation
+from tests.benchmarks.estimates import Section
 from tests.truth.real_maps import REAL_DATA
 
 SEED = 20261
@@ -64,18 +66,34 @@ def main(
         elif only in ("real", "models", "all"):
             tables.append(f"(no real data at {REAL_DATA}; set VITRIFLOW_REAL_DATA)")
         if only in ("models", "all") and REAL_DATA.is_dir():
-            shutil.rmtree(root / "models", ignore_errors=True)
-            sections = {
-                "Models in real maps": model_tables.real_sections(root / "models", REAL_DATA, quick),
-                "Models in simulated maps": model_tables.simulated_sections(root / "models", REAL_DATA, quick),
-            }
-            for name, some in sections.items():
-                tables += [f"## {name}{' (quick: no benchmark)' if quick else ''}", estimates.table(some)]
-            found_lines = [asdict(section) for some in sections.values() for section in some]
-            (root / "models.json").write_text(json.dumps(found_lines, indent=1))
+            tables = _with_models(root, quick, tables)
+    Console(soft_wrap=True).print(_write(root, tables), markup=False, highlight=False)
+
+
+def _with_models(root: Path, is_quick: bool, tables: list[str]) -> list[str]:
+    """These tables and those of models, written whenever something has been measured."""
+    shutil.rmtree(root / "models", ignore_errors=True)
+    kinds = {
+        "Models in real maps": model_tables.real_sections(root / "models", REAL_DATA, is_quick),
+        "Models in simulated maps": model_tables.simulated_sections(root / "models", REAL_DATA, is_quick),
+    }
+    found: list[Section] = []
+    for name, sections in kinds.items():
+        heading, n_before = f"## {name}{' (quick: no benchmark)' if is_quick else ''}", len(found)
+        before = tables
+        for section in sections:
+            found.append(section)
+            tables = [*before, heading, estimates.table(found[n_before:])]
+            (root / "models.json").write_text(json.dumps([asdict(some) for some in found], indent=1))
+            _write(root, tables)
+    return tables
+
+
+def _write(root: Path, tables: Sequence[str]) -> str:
+    """What has been measured by now: a benchmark of hours that is cut keeps its beginning."""
     text = "\n\n".join(tables) + "\n"
     (root / "bench.md").write_text(text)
-    Console(soft_wrap=True).print(text, markup=False, highlight=False)
+    return text
 
 
 def process_apoferritin(session_url: str, data: Path) -> list[StageReport]:
