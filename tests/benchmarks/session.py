@@ -63,7 +63,7 @@ def main(
             found = apoferritin.compare(str(root / "apoferritin.zarr"), REAL_DATA)
             tables += ["## Real session: apoferritin, EMPIAR-10146", accuracy(found), resources(reports)]
             (root / "real.json").write_text(json.dumps([c.model_dump() for c in found], indent=1))
-        elif only in ("real", "models", "all"):
+        if only in ("real", "models", "all") and not REAL_DATA.is_dir():
             tables.append(f"(no real data at {REAL_DATA}; set VITRIFLOW_REAL_DATA)")
         if only in ("models", "all") and REAL_DATA.is_dir():
             tables = _with_models(root, quick, tables)
