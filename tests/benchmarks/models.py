@@ -1,7 +1,8 @@
 """From a map to a validated model, de novo: real maps, and a simulated one of some 500 residues.
 
 Runs the flow `model` with the sequence given and no half maps for the real ones. Residues of the deposited (or true)
-model count as built where a Cα lies within 3 Å, one-to-one, and as right where that residue has their type as well.
+model count as built where a Cα lies within 3 Å, one-to-one, and as right where that residue has their type as well;
+the real maps are cut-outs, and the rest of what is built are pieces of neighbours that the box cuts through.
 Ramachandran, clashscore, Q-score and trust are those of `validate_model`. Time is that on the clock, on this machine as
 busy as it is; memory, that of the largest worker. Intervals are of 1,000 bootstrap samples of residues, 95 %. The real
 maps are test data; the simulated one is of a structure that the network was not trained on, by another simulation than
@@ -112,6 +113,7 @@ def _compared(case: _Case, store: SessionStore) -> list[Line]:
     same = chosen.amino_acid[match >= 0] == case.truth.amino_acid[match[match >= 0]]
     is_right[match[match >= 0][same]] = True
     torsions = [row.ramachandran for row in judged.residues if row.ramachandran is not None]
+    known = [row.ramachandran for row, m in zip(judged.residues, match) if row.ramachandran is not None and m >= 0]
     verdicts = [row.verdict for row in judged.residues if row.verdict]
     clashes = torch.tensor([row.n_clashes for row in judged.residues], dtype=torch.float64)
     score = judged.clashscore / max(float(clashes.mean()), 1e-9)
@@ -121,6 +123,7 @@ def _compared(case: _Case, store: SessionStore) -> list[Line]:
         Line(f"{name}: with the right type", where, share(is_right), "%", 75, digits=0),
         Line(f"{name}: residues", where, single(judged.n_residues), digits=0),
         Line(f"{name}: Ramachandran favoured", where, share(_are(torsions, "favoured")), "%", 97, digits=1),
+        Line(f"{name}: the same, of residues within 3 Å", where, share(_are(known, "favoured")), "%", digits=1),
         Line(
             f"{name}: clashscore", where, estimate(lambda some: score * float(clashes[some].mean()), len(clashes)),
             "", 6, "lower", 1,
