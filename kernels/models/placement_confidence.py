@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kernels.models.placement_coefficients import COEFFICIENTS
 from kernels.models.placement_evidence import PlacementEvidence
+from kernels.models.reliability import regressed
 
 
 def placement_probability(found: PlacementEvidence) -> Tensor:
@@ -15,5 +15,4 @@ def placement_probability(found: PlacementEvidence) -> Tensor:
     A logistic regression on `PlacementEvidence.features`, fitted by `tasks.docking.confidence_fit` on proteins placed
     in simulated maps of 3 to 10 Å. It is calibrated for maps that show every second protein that is offered.
     """
-    mean, scale, weight = (torch.tensor(values, dtype=torch.float64) for values in COEFFICIENTS[:3])
-    return torch.sigmoid(((found.features() - mean) / scale) @ weight + COEFFICIENTS[3])
+    return regressed(found.features(), COEFFICIENTS)

@@ -12,7 +12,6 @@ holds out are not fitted; how they fare is printed.
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from kernels.scores import area_under_curve, expected_calibration_error
 from tasks.docking.perturbed import bent, hinged
 from tasks.formats.structure import read_structure
 from tasks.training.structures import TrainingStructure, read_structures
+from tasks.validation.reliability_fit import coefficient_lines
 from tasks.validation.simulated_map import simulate_map
 
 RESOLUTIONS_ANGSTROM = (3.0, 10.0)
@@ -230,26 +230,16 @@ def finish(offered: Sequence[Offered]) -> None:
         some = [o for o in offered if o.is_held_out == part]
         if some:
             print(f"{which}: " + "\n  ".join(report(some, coefficients)))
-    mean, scale, weight, constant = coefficients
     text = [
         '"""Coefficients of `kernels.models.placement_confidence`, written by `tasks.docking.confidence_fit`."""',
         "",
         "from __future__ import annotations",
         "",
         "# fmt: off",
-        "COEFFICIENTS: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float] = (",
-        "    # mean, scale, weight of each feature; constant",
-        *(_row(values) for values in (mean, scale, weight)),
-        f"    {constant:.6g},",
-        ")",
+        *coefficient_lines(*coefficients),
         "",
     ]
     Path(placement_coefficients.__file__).write_text("\n".join(text))
-
-
-def _row(values: Tensor) -> str:
-    lines = textwrap.wrap(", ".join(f"{v:.6g}" for v in values.tolist()), 110)
-    return "    (\n" + "\n".join(f"        {line}" for line in lines) + ",\n    ),"
 
 
 if __name__ == "__main__":
