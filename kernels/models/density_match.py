@@ -12,10 +12,9 @@ from kernels import fourier
 from kernels.maps.cutting import coarser, cut_around
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sampling import sampled
+from kernels.models.rigid_body import BELL
 from kernels.specimen.potential import deposit, spline_response
 
-BELL_OF_RESOLUTION = 0.225
-"""Standard deviation of an atom's density at a resolution, in units of it (as molmap of ChimeraX)."""
 _VOXELS_OF_RESOLUTION = 1 / 3
 _INSIDE = 0.1
 """Of the strongest density of the first atoms: less is outside of them."""
@@ -108,7 +107,7 @@ def density_match(
     voxels = torch.zeros(fast)
     voxels[tuple(slice(0, n) for n in cut.voxels.shape)] = cut.voxels.float() - cut.voxels.float().mean()
     frequency = fourier.frequency_length(fast, cut.voxel_size_angstrom)
-    bell = torch.exp(-2 * (torch.pi * BELL_OF_RESOLUTION * resolution_angstrom * frequency) ** 2)
+    bell = torch.exp(-2 * (torch.pi * BELL * resolution_angstrom * frequency) ** 2)
     bell[0, 0, 0] = 0  # the level of the solvent tells nothing
     box = replace(cut, voxels=voxels)
     match = DensityMatch(box, bell / spline_response(fast, 1.0), weights.float(), 1.0, torch.zeros(fast))
