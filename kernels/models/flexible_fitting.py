@@ -69,7 +69,7 @@ def bent(
     error_angstrom
         (residue, residue) predicted aligned error; what is sure stays stiff.
     start_angstrom
-        (residue, 3) of `residue_places`, where an earlier fit has left them; the springs are at rest in the model.
+        (residue, 3) of `places_of_residues`, where an earlier fit has left them; the springs are at rest in the model.
     others
         What else the map shows beside the model, which stays where it is: without it the model is drawn there.
 
