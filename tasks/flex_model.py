@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels.models.atomic_model import AtomicModel, Residue, joined
 from kernels.models.mates import Mates, copies
 from kernels.models.predicted_structure import PredictedStructure
-from tasks.docking.flexing import FlexedModel, flexed
+from tasks.docking.flexing import FEWEST_RESIDUES, FlexedModel, flexed
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
@@ -27,7 +27,6 @@ from tasks.workers.stage import Stage, run_stage
 _PRODUCT = "models/flexed"
 _IN = " in "
 """Between the names of model and map in an item."""
-_FEWEST_RESIDUES = 20
 
 
 class FlexModelParams(StageParams):
@@ -86,7 +85,7 @@ def _flex(store: SessionStore, _item: str, params: FlexModelParams, attempt: Att
     for chain in dict.fromkeys(residue.chain for residue in model.residues):
         own = torch.tensor([residue.chain == chain for residue in model.residues])
         part = model.take_residues(own)
-        if part.n_residues < _FEWEST_RESIDUES:
+        if part.n_residues < FEWEST_RESIDUES:
             parts.append(part)
             told.append({"chain": chain, "is_kept": False, "reason": f"{part.n_residues} residues are too few to bend"})
             continue

@@ -32,7 +32,8 @@ show and poses a quarter turn off, bent as far as they go, came to 0.67 at most;
 or more, and to 0.74 beside molecules that nobody told of."""
 _USUAL_CEILING = 0.75
 """Mean correlation of a right model with the finest shells of a map, the last of which has an FSC of 0.143."""
-_FEWEST_RESIDUES = 20
+FEWEST_RESIDUES = 20
+"""Of a chain that is bent."""
 _CLOSING = Weights(hydrogens=1.0)
 _N_STEPS = 60
 
@@ -136,8 +137,8 @@ def flexed(
 
 def _require(model: AtomicModel, error: Tensor | None) -> None:
     n = model.n_residues
-    if n < _FEWEST_RESIDUES:
-        raise ValueError(f"the model has {n} residues; expected {_FEWEST_RESIDUES} or more to bend it")
+    if n < FEWEST_RESIDUES:
+        raise ValueError(f"the model has {n} residues; expected {FEWEST_RESIDUES} or more to bend it")
     if error is not None and tuple(error.shape) != (n, n):
         raise ValueError(
             f"PAE has shape {tuple(error.shape)}, but the model has {n} residues; give that of the same residues"
