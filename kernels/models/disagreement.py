@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from kernels.models.disagreement_coefficients import COEFFICIENTS
-from kernels.models.reliability import around, regressed
+from kernels.models.reliability import around, logits, regressed
 
 _LDDT_REACH_ANGSTROM = 15.0
 _LDDT_STEPS_ANGSTROM = (0.5, 1.0, 2.0, 4.0)
-_SUREST = 1e-3
 _USUAL_LDDT = 0.5
 """Where nothing stands that a residue could be compared with."""
 
@@ -67,7 +66,7 @@ def local_distance_agreement(place: Tensor, reference: Tensor) -> Tensor:
 def disagreement_features(found: Compared) -> Tensor:
     """(residue, feature) float64, in the order of `DISAGREEMENT_FEATURES`; what is not known counts as usual."""
     lddt = found.lddt.nan_to_num(nan=_USUAL_LDDT).double()
-    built, predicted = _logit(found.built), _logit(found.predicted)
+    built, predicted = logits(found.built), logits(found.predicted)
     return torch.stack(
         [
             lddt,
@@ -105,7 +104,3 @@ def sides(found: Compared) -> Tensor:
     side[is_absent & (predicted >= _RIGHT)] = NOT_BUILT
     side[is_absent & (predicted <= _WRONG)] = NOT_SEEN
     return side
-
-
-def _logit(probability: Tensor) -> Tensor:
-    return torch.logit(probability.double().nan_to_num(nan=0.5).clamp(_SUREST, 1 - _SUREST))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.mates import Mates
+from kernels.models.reliability import logits
 from kernels.models.residue_places import chains_and_numbers, registers, representatives, residue_kinds
 from kernels.models.superposition import superposition
 
@@ -44,7 +45,6 @@ LEAST_PREDICTED, _LEAST_TRACED = 0.3, 0.02
 """Probabilities from which residues are taken: predicted ones where nothing was traced, and all where something was."""
 _CHANGE_NATS, _BREAK_NATS, _LEAVE_NATS = 1.0, 4.0, 1.0
 """Costs of another source, of a gap in the chain between two residues in a row, and of leaving residues out."""
-_SUREST = 1e-3
 _TOUCHING_ANGSTROM = 2.2
 
 
@@ -59,7 +59,7 @@ class Reading:
     @property
     def logit(self) -> Tensor:
         """(residue,) float64"""
-        return torch.logit(self.probability.double().nan_to_num(nan=0.5).clamp(_SUREST, 1 - _SUREST))
+        return logits(self.probability)
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,12 +95,16 @@ def verdicts(probability: Tensor, q_score: Tensor, q_expected: Tensor) -> Tensor
     density shows next to nothing of the residue (a Q-score below a third of what is expected), *rebuild* elsewhere.
     """
     known = ~probability.isnan()
-    logit = torch.logit(probability.nan_to_num(nan=0.5).clamp(1e-4, 1 - 1e-4))
-    region = torch.sigmoid(around(logit, _SMOOTHED_OVER))
+    region = torch.sigmoid(around(logits(probability, 1e-4), _SMOOTHED_OVER))
     is_bare = around(q_score.nan_to_num(), _SMOOTHED_OVER) < around(q_expected, _SMOOTHED_OVER) / 3
     is_trusted = (region >= TRUST_FROM) & (probability >= REJECT_BELOW)
     verdict = torch.where(is_trusted, 0, torch.where(is_bare, 2, 1))
     return torch.where(known, verdict, -1)
+
+
+def logits(probability: Tensor, least: float = 1e-3) -> Tensor:
+    """(residue,) float64, of probabilities no nearer than ``least`` to 0 and 1; what is not known counts as even."""
+    return torch.logit(probability.double().nan_to_num(nan=0.5).clamp(least, 1 - least))
 
 
 def around(values: Tensor, half: int) -> Tensor:

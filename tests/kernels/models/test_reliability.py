@@ -1,12 +1,13 @@
 """What speaks against a residue lowers its probability, and regions are judged as their residues are."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from kernels.models.assessment import Assessment, assess
-from kernels.models.reliability import FEATURES, features, probabilities, verdicts
+from kernels.models.reliability import FEATURES, features, logits, probabilities, verdicts
 from kernels.models.reliability_coefficients import COEFFICIENTS
 from tasks.formats.ramachandran_tables import ramachandran_tables
 from tasks.validation.simulated_map import simulate_map
@@ -47,6 +48,11 @@ def test_what_is_no_protein_has_no_probability_and_no_verdict(found):
     probability = probabilities(replace(found, side_chain_fit=fit))
     assert probability.isnan().nonzero().tolist() == [[4]]
     assert verdicts(probability, found.q_score, found.q_expected)[4] == -1
+
+
+def test_what_is_not_known_counts_as_even_and_nothing_is_certain():
+    found = logits(torch.tensor([0.5, torch.nan, 1.0, 0.0, 0.9]))
+    assert found.tolist() == pytest.approx([0, 0, math.log(999), -math.log(999), math.log(9)], abs=1e-6)
 
 
 def test_regions_without_density_are_not_supported_and_others_rebuilt():
