@@ -66,8 +66,7 @@ def case_of(truth: AtomicModel, resolution_angstrom: float, seed: int) -> Case:
     moved = low + (high - low) * float(torch.rand((), generator=generator))
     made = (bent if seed % 2 else hinged)(truth, moved, generator)
     partly = with_wrong_stretches(made.prediction, SHARE_WRONG, generator).prediction
-    mates = Mates(torch.eye(3, dtype=torch.float64)[None], torch.zeros(3, dtype=torch.float64))
-    found = compared(partly, built, grid, resolution_angstrom, mates)
+    found = compared(partly, built, grid, resolution_angstrom, Mates.about("C1", grid))
     lddt = local_distance_agreement(partly.model.positions("CA")[:, 0], truth.positions("CA")[:, 0])
     error = torch.where(lddt < WRONG_LDDT, 1, torch.where(lddt > RIGHT_LDDT, 0, _UNCLEAR))
     return Case(found.compared, error, resolution_angstrom)
