@@ -12,7 +12,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.map_fit import soft_mask
 from kernels.models.merging import representatives
-from kernels.models.neighbours import pairs_within
+from kernels.models.neighbours import pairs_within, pieces
 
 _WORSE, _WORSE_ANGSTROM = 1.2, 0.4
 """Than the median of the model: both, for a residue to belong to a weak part."""
@@ -61,16 +61,9 @@ def weak_parts(model: AtomicModel, local_resolution_angstrom: Tensor, grid: Dens
 def _groups(place: Tensor, chosen: Tensor) -> Tensor:
     """(residue,) number of the group of those that are chosen, which touch each other; -1 for all others."""
     rows = torch.nonzero(chosen).squeeze(1)
-    label = torch.arange(len(rows))
     i, j, _ = pairs_within(place[rows], place[rows], _TOUCHING_ANGSTROM)
-    while True:  # the smallest number spreads; halved paths keep the rounds few
-        lower = label.clone().scatter_reduce_(0, i, label[j], "amin")
-        lower = lower[lower]
-        if bool((lower == label).all()):
-            break
-        label = lower
     part = torch.full((len(chosen),), -1)
-    part[rows] = label
+    part[rows] = pieces(i, j, len(rows))
     return part
 
 
