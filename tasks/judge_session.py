@@ -25,7 +25,7 @@ from tasks.verdict.comparing import compared
 from tasks.verdict.decision import decided, to_rebuild
 from tasks.verdict.disagreements import disagreements
 from tasks.verdict.missing_data import missing_data
-from tasks.verdict.weak_parts import stretches, weak_parts
+from tasks.verdict.weak_parts import weak_parts
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 _IN, _BESIDE = " in ", " beside "
@@ -90,7 +90,7 @@ def _judge(store: SessionStore, _item: str, params: JudgeSessionParams, attempt:
         parts.append(
             WeakPart(
                 mask=name,
-                residues=stretches(model, part.is_part),
+                residues=part.ranges,
                 n_residues=int(part.is_part.sum()),
                 resolution_angstrom=round(part.resolution_angstrom, 2),
                 rest_angstrom=round(part.rest_angstrom, 2),

@@ -14,6 +14,7 @@ from kernels.models.atomic_model import AtomicModel
 from kernels.models.domain_motion import EFFECTIVE_HINGE_ANGSTROM, Hinge, closure_share, hinges, relative_screw
 from kernels.models.pockets import Probes
 from kernels.models.residue_places import chains_and_numbers, representatives, residue_kinds
+from kernels.models.residue_ranges import residue_ranges
 from kernels.models.rigid_domains import FEWEST_OF_DOMAIN, RigidDomains, rigid_domains
 from kernels.models.superposition import superposition
 from tasks.records.state_comparison import (
@@ -127,23 +128,10 @@ def _domain(
     return DomainOfStates(
         number=k + 1,
         n_residues=int(own.sum()),
-        ranges=_ranges(first, same.first, own),
+        ranges=residue_ranges(first, same.first, own),
         rmsd_angstrom=_rms(domains.moved(places[0][own], k) - places[1][own]),
         centre_angstrom=place_of(places[0][own].mean(0)),
     )
-
-
-def _ranges(model: AtomicModel, rows: Tensor, own: Tensor) -> tuple[str, ...]:
-    """Stretches of the model's chains, ``A/12-87``."""
-    chain = chains_and_numbers(model)[0][rows]
-    run = torch.unique_consecutive(torch.stack([chain, own.long()], 1), dim=0, return_inverse=True)[1]
-    told = []
-    for one in torch.unique(run[own]).tolist():
-        inside = rows[run == one].tolist()
-        a, b = model.residues[inside[0]], model.residues[inside[-1]]
-        end = "" if a is b else f"-{b.number}{b.insertion_code}"
-        told.append(f"{a.chain}/{a.number}{a.insertion_code}{end}")
-    return tuple(told)
 
 
 def _motions(

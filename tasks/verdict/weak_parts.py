@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from kernels.models.atomic_model import AtomicModel
 from kernels.models.map_fit import soft_mask
 from kernels.models.merging import representatives
 from kernels.models.neighbours import pairs_within, pieces
+from kernels.models.residue_ranges import residue_ranges
 
 _WORSE, _WORSE_ANGSTROM = 1.2, 0.4
 """Than the median of the model: both, for a residue to belong to a weak part."""
@@ -28,6 +28,8 @@ class FoundPart:
 
     is_part: Tensor
     """(residue,)"""
+    ranges: tuple[str, ...]
+    """See `residue_ranges`."""
     resolution_angstrom: float
     rest_angstrom: float
     mask: Tensor
@@ -49,12 +51,14 @@ def weak_parts(model: AtomicModel, local_resolution_angstrom: Tensor, grid: Dens
     usual = float(local_resolution_angstrom[known].median())
     weak = known & (local_resolution_angstrom > max(_WORSE * usual, usual + _WORSE_ANGSTROM))
     part = _groups(place, weak)
+    rows = torch.nonzero(known).squeeze(1)
     found = []
     for number in torch.unique(part[weak]).tolist():
         own = part == number
         if int(own.sum()) >= _FEWEST and float(own.double().mean()) < _LARGEST_SHARE:
             mask = soft_mask(grid, model.take_residues(own)).float()
-            found.append(FoundPart(own, float(local_resolution_angstrom[own].median()), usual, mask))
+            ranges = residue_ranges(model, rows, own[rows])
+            found.append(FoundPart(own, ranges, float(local_resolution_angstrom[own].median()), usual, mask))
     return sorted(found, key=lambda p: -int(p.is_part.sum()))
 
 
@@ -65,15 +69,3 @@ def _groups(place: Tensor, chosen: Tensor) -> Tensor:
     part = torch.full((len(chosen),), -1)
     part[rows] = pieces(i, j, len(rows))
     return part
-
-
-def stretches(model: AtomicModel, chosen: Tensor) -> tuple[str, ...]:
-    """Of residues: ``A/12-88``."""
-    told = []
-    for (chain, is_in), group in groupby(
-        zip(model.residues, chosen.tolist()), key=lambda pair: (pair[0].chain, pair[1])
-    ):
-        some = [residue for residue, _ in group]
-        if is_in:
-            told.append(f"{chain}/{some[0].number}-{some[-1].number}")
-    return tuple(told)
