@@ -8,12 +8,13 @@ from kernels.models.atomic_model import AtomicModel
 from tasks.formats.structure import mmcif_of, parse_mmcif
 from tasks.records.state_comparison import StateComparison
 from tasks.stores.commit import Attempt
+from tasks.stores.products.json_records import read_record, write_record
 from tasks.stores.session_store import SessionStore
 
 
 def write_comparison(attempt: Attempt, found: StateComparison, laid: AtomicModel, name: str) -> None:
     """Write what moves, and the other state in the frame of the first one, into a product ``comparisons/<name>``."""
-    attempt.write("json", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+    write_record(attempt, found)
     attempt.write("mmcif", np.frombuffer(mmcif_of(laid, name), dtype=np.uint8))
     changes = [one.change for one in found.pockets]
     attempt.figures.update(
@@ -37,9 +38,7 @@ def read_comparison(store: SessionStore, name: str) -> StateComparison:
     StoreError
         Where it is not there, with the reason.
     """
-    product = store.product(f"comparisons/{name}")
-    product.done_record(f"comparison {name!r}", "run compare_states")
-    return StateComparison.model_validate_json(product.read()["json"].tobytes())
+    return read_record(store, f"comparisons/{name}", StateComparison, f"comparison {name!r}", "compare_states")
 
 
 def laid_model(store: SessionStore, name: str) -> AtomicModel:

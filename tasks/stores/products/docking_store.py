@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tasks.records.docking import Docking
 from tasks.stores.commit import Attempt
+from tasks.stores.products.json_records import read_record, write_record
 from tasks.stores.session_store import SessionStore
 
 
 def write_docking(attempt: Attempt, found: Docking) -> None:
     """Write what lies where into the product of a docked model."""
-    attempt.write("docking", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+    write_record(attempt, found, "docking")
     probabilities = [row.probability for row in found.placed]
     attempt.figures.update(
         n_bodies=len(found.placed),
@@ -33,6 +32,4 @@ def read_docking(store: SessionStore, name: str = "docked") -> Docking:
     StoreError
         Where there is none, with the reason.
     """
-    product = store.product(f"models/{name}")
-    product.done_record(f"model {name!r}", "run dock_model")
-    return Docking.model_validate_json(product.read()["docking"].tobytes())
+    return read_record(store, f"models/{name}", Docking, f"model {name!r}", "dock_model", "docking")

@@ -9,6 +9,7 @@ from kernels.models.mates import Mates
 from tasks.formats.structure import mmcif_of, parse_assembly, parse_mmcif
 from tasks.records.placement import Placement
 from tasks.stores.commit import Attempt
+from tasks.stores.products.json_records import read_record, write_record
 from tasks.stores.products.map_store import MapSizes, has_map, map_sizes
 from tasks.stores.session_store import SessionStore
 
@@ -77,7 +78,7 @@ def model_in_map(store: SessionStore, model: str, density: str) -> tuple[int, Ma
 
 def write_placement(attempt: Attempt, found: Placement) -> None:
     """Write what was placed beside the chains of a model into its product."""
-    attempt.write("placement", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+    write_record(attempt, found, "placement")
 
 
 def read_placement(store: SessionStore, name: str) -> Placement:
@@ -88,6 +89,4 @@ def read_placement(store: SessionStore, name: str) -> Placement:
     StoreError
         Where there is none, with the reason.
     """
-    product = store.product(f"models/{name}")
-    product.done_record(f"model {name!r}", "run place_ligands")
-    return Placement.model_validate_json(product.read()["placement"].tobytes())
+    return read_record(store, f"models/{name}", Placement, f"model {name!r}", "place_ligands", "placement")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tasks.records.model import ModelValidation
 from tasks.stores.commit import Attempt
+from tasks.stores.products.json_records import read_record, write_record
 from tasks.stores.session_store import SessionStore
 
 _FIGURES = (
@@ -16,7 +15,7 @@ _FIGURES = (
 
 def write_validation(attempt: Attempt, found: ModelValidation) -> None:
     """Write what was found of a model into a product ``validations/<model>``."""
-    attempt.write("json", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+    write_record(attempt, found)
     attempt.figures.update({name: getattr(found, name) for name in _FIGURES})
 
 
@@ -28,6 +27,4 @@ def read_validation(store: SessionStore, model: str) -> ModelValidation:
     StoreError
         Where it is not there, with the reason.
     """
-    product = store.product(f"validations/{model}")
-    product.done_record(f"validation of {model!r}", "run validate_model")
-    return ModelValidation.model_validate_json(product.read()["json"].tobytes())
+    return read_record(store, f"validations/{model}", ModelValidation, f"validation of {model!r}", "validate_model")

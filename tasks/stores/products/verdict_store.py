@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tasks.records.verdict import SessionVerdict
 from tasks.stores.commit import Attempt
+from tasks.stores.products.json_records import read_record, write_record
 from tasks.stores.session_store import SessionStore
 
 
 def write_verdict(attempt: Attempt, found: SessionVerdict) -> None:
     """Write what was decided of a model into a product ``verdicts/<model>``."""
-    attempt.write("json", np.frombuffer(found.model_dump_json().encode(), dtype=np.uint8))
+    write_record(attempt, found)
     attempt.figures.update(
         decision=found.decision,
         reason=found.reason,
@@ -29,6 +28,4 @@ def read_verdict(store: SessionStore, model: str) -> SessionVerdict:
     StoreError
         Where it is not there, with the reason.
     """
-    product = store.product(f"verdicts/{model}")
-    product.done_record(f"verdict of {model!r}", "run judge_session")
-    return SessionVerdict.model_validate_json(product.read()["json"].tobytes())
+    return read_record(store, f"verdicts/{model}", SessionVerdict, f"verdict of {model!r}", "judge_session")
