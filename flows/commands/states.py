@@ -17,19 +17,7 @@ from flows.services import ServiceError
 from tasks.compare_states import CompareStatesParams
 from tasks.records.state_comparison import StateComparison
 from tasks.states.files import export_comparison
-from tasks.states.tables import (
-    DISTANCE_COLUMNS,
-    DOMAIN_COLUMNS,
-    HINGE_COLUMNS,
-    MOTION_COLUMNS,
-    POCKET_COLUMNS,
-    distance_rows,
-    domain_rows,
-    hinge_rows,
-    motion_rows,
-    pocket_rows,
-    summary_words,
-)
+from tasks.states.tables import summary_words, tables_of
 from tasks.stores.products.comparison_store import read_comparison
 from tasks.stores.session_store import SessionStore
 
@@ -100,15 +88,8 @@ def _states(sessions: list[str], models: list[str]) -> list[tuple[str, str]]:
 def _show(found: StateComparison) -> None:
     """Domains, motions, hinges, distances and pockets that change."""
     console.print(summary_words(found), soft_wrap=True)
-    for columns, rows in (
-        (DOMAIN_COLUMNS, domain_rows(found)),
-        (MOTION_COLUMNS, motion_rows(found)),
-        (HINGE_COLUMNS, hinge_rows(found)),
-        (DISTANCE_COLUMNS, distance_rows(found)),
-        (POCKET_COLUMNS, pocket_rows(found)),
-    ):
-        if rows:
-            table = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-            for row in rows:
-                table.add_row(*row)
-            console.print(table)
+    for columns, rows in tables_of(found):
+        table = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)

@@ -11,19 +11,7 @@ from tasks.plots.states import displacements
 from tasks.plots.style import png
 from tasks.records.state_comparison import StateComparison
 from tasks.report.contents import Contents
-from tasks.states.tables import (
-    DISTANCE_COLUMNS,
-    DOMAIN_COLUMNS,
-    HINGE_COLUMNS,
-    MOTION_COLUMNS,
-    POCKET_COLUMNS,
-    distance_rows,
-    domain_rows,
-    hinge_rows,
-    motion_rows,
-    pocket_rows,
-    summary_words,
-)
+from tasks.states.tables import summary_words, tables_of
 from tasks.stores.products.comparison_store import read_comparison
 
 _SHOWN_POCKETS = 20
@@ -51,16 +39,6 @@ def _comparison(contents: Contents, name: str, found: StateComparison) -> str:
         np.array([row.is_hinge for row in rows]),
     )
     alt = f"How far each residue moves from {found.first} to {found.second}, the first domain laid on itself"
-    tables = [
-        page.table(columns, some)
-        for columns, some in (
-            (DOMAIN_COLUMNS, domain_rows(found)),
-            (MOTION_COLUMNS, motion_rows(found)),
-            (HINGE_COLUMNS, hinge_rows(found)),
-            (DISTANCE_COLUMNS, distance_rows(found)),
-            (POCKET_COLUMNS, pocket_rows(found)[:_SHOWN_POCKETS]),
-        )
-        if some
-    ]
+    tables = [page.table(*table) for table in tables_of(found, _SHOWN_POCKETS)]
     picture = contents.show(f"states-{name}", png(figure), alt)
     return "\n".join([f"<h3>{escape(name)}</h3>", page.paragraph(summary_words(found)), picture, *tables])

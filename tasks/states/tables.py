@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tasks.records.state_comparison import StateComparison
 
-DOMAIN_COLUMNS = ("domain", "residues", "RMSD", "where")
-MOTION_COLUMNS = ("domains", "turn", "shift along axis", "closure", "moves by", "centres apart", "axis")
-POCKET_COLUMNS = ("pocket", "volume", "lined by")
-HINGE_COLUMNS = ("hinge between", "from", "to", "off the axis")
-DISTANCE_COLUMNS = ("from", "to", "Cα or C4'", "nearest atoms")
+_DOMAIN_COLUMNS = ("domain", "residues", "RMSD", "where")
+_MOTION_COLUMNS = ("domains", "turn", "shift along axis", "closure", "moves by", "centres apart", "axis")
+_POCKET_COLUMNS = ("pocket", "volume", "lined by")
+_HINGE_COLUMNS = ("hinge between", "from", "to", "off the axis")
+_DISTANCE_COLUMNS = ("from", "to", "Cα or C4'", "nearest atoms")
 _MOST_RANGES, _MOST_LINING = 6, 6
+
+
+class Table(NamedTuple):
+    """Words of its cells."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
 
 
 def summary_words(found: StateComparison) -> str:
@@ -23,8 +32,19 @@ def summary_words(found: StateComparison) -> str:
     return words + (f"; {found.n_mutated} with another letter" if found.n_mutated else "")
 
 
-def domain_rows(found: StateComparison) -> list[tuple[str, ...]]:
-    """Of `DOMAIN_COLUMNS`."""
+def tables_of(found: StateComparison, most_pockets: int | None = None) -> list[Table]:
+    """Domains, motions, hinges, distances and pockets that change; those that there are."""
+    tables = (
+        Table(_DOMAIN_COLUMNS, _domain_rows(found)),
+        Table(_MOTION_COLUMNS, _motion_rows(found)),
+        Table(_HINGE_COLUMNS, _hinge_rows(found)),
+        Table(_DISTANCE_COLUMNS, _distance_rows(found)),
+        Table(_POCKET_COLUMNS, _pocket_rows(found)[:most_pockets]),
+    )
+    return [table for table in tables if table.rows]
+
+
+def _domain_rows(found: StateComparison) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (str(one.number), str(one.n_residues), f"{one.rmsd_angstrom:.2f} Å", _few(one.ranges, _MOST_RANGES))
         for one in found.domains
@@ -32,8 +52,7 @@ def domain_rows(found: StateComparison) -> list[tuple[str, ...]]:
     return [*rows, ("flexible", str(found.n_flexible), "", "")] if found.n_flexible else rows
 
 
-def motion_rows(found: StateComparison) -> list[tuple[str, ...]]:
-    """Of `MOTION_COLUMNS`."""
+def _motion_rows(found: StateComparison) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for one in found.motions:
         axis = "no hinge in between"
@@ -55,8 +74,8 @@ def motion_rows(found: StateComparison) -> list[tuple[str, ...]]:
     return rows
 
 
-def pocket_rows(found: StateComparison) -> list[tuple[str, ...]]:
-    """Of `POCKET_COLUMNS`, those that change alone."""
+def _pocket_rows(found: StateComparison) -> list[tuple[str, ...]]:
+    """Those that change alone."""
     return [
         (one.change, "{:.0f} to {:.0f} Å³".format(*one.volumes_angstrom3), _few(one.lining, _MOST_LINING))
         for one in found.pockets
@@ -64,16 +83,14 @@ def pocket_rows(found: StateComparison) -> list[tuple[str, ...]]:
     ]
 
 
-def hinge_rows(found: StateComparison) -> list[tuple[str, ...]]:
-    """Of `HINGE_COLUMNS`."""
+def _hinge_rows(found: StateComparison) -> list[tuple[str, ...]]:
     return [
         ("{} and {}".format(*one.domains), one.first, one.last, f"{one.axis_distance_angstrom:.1f} Å")
         for one in found.hinges
     ]
 
 
-def distance_rows(found: StateComparison) -> list[tuple[str, ...]]:
-    """Of `DISTANCE_COLUMNS`."""
+def _distance_rows(found: StateComparison) -> list[tuple[str, ...]]:
     return [
         (
             one.first,

@@ -17,7 +17,7 @@ from tasks.formats.structure import read_structure
 from tasks.records.session import StageParams
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.states.files import export_comparison
-from tasks.states.tables import distance_rows, domain_rows, motion_rows, pocket_rows, summary_words
+from tasks.states.tables import summary_words, tables_of
 from tasks.stores.products.comparison_store import laid_model, read_comparison
 from tasks.stores.products.model_store import write_model
 from tasks.stores.session_store import SessionStore
@@ -83,9 +83,10 @@ def test_a_turn_between_two_sessions_is_told_with_its_axis_and_kept(closed, othe
     first = [k for k, row in enumerate(found.residues) if row.domain == 1]
     off = representatives(laid_model(closed, "open"))[first] - representatives(MODEL)[first]
     assert float(off.norm(dim=1).max()) <= found.tolerance_angstrom
-    assert "156 in both" in summary_words(found) and len(domain_rows(found)) >= 2
-    assert motion_rows(found)[0][1] == f"{motion.angle_deg:.1f}°" and len(distance_rows(found)) == 1
-    assert all(row[0] != "same" for row in pocket_rows(found))
+    tables = {table.columns[0]: table.rows for table in tables_of(found)}
+    assert "156 in both" in summary_words(found) and len(tables["domain"]) >= 2
+    assert tables["domains"][0][1] == f"{motion.angle_deg:.1f}°" and len(tables["from"]) == 1
+    assert all(row[0] != "same" for row in tables.get("pocket", []))
     files = export_comparison(closed, "open", tmp_path / "out")
     assert [path.name for path in files] == ["open.csv", "open.json", "open.cif"]
     assert len(files[0].read_text().splitlines()) == 157
