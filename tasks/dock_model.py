@@ -19,7 +19,7 @@ from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.docking_store import write_docking
-from tasks.stores.products.map_store import density_map, has_map, map_mates, map_sizes, masked_grid
+from tasks.stores.products.map_store import has_map, known_resolution, map_mates, map_sizes, masked_grid
 from tasks.stores.products.model_store import write_model
 from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
@@ -102,9 +102,7 @@ def _inputs(_store: SessionStore, item: str) -> list[str]:
 
 
 def _dock(store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
-    resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
-    if resolution is None:
-        raise SkipItem(f"the resolution of maps/{params.map} is not known; give `resolution_angstrom`")
+    resolution = known_resolution(store, params.map, params.resolution_angstrom, _docking.name)
     grid, mates = masked_grid(store, params.map), map_mates(store, params.map)
     resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
     try:

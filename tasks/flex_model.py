@@ -18,7 +18,7 @@ from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.docking_store import read_docking
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, masked_grid, with_halves
+from tasks.stores.products.map_store import half_grids, known_resolution, map_mates, masked_grid
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
@@ -66,19 +66,12 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
 
 
 def _flex(store: SessionStore, _item: str, params: FlexModelParams, attempt: Attempt) -> None:
-    resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
-    if resolution is None:
-        raise ValueError(
-            f"the resolution of maps/{params.map} is not known; give it in Å (`resolution_angstrom` of flex_model), or"
-            " import the map with its half maps"
-        )
+    resolution = known_resolution(store, params.map, params.resolution_angstrom, _flexing.name)
     grid, mates = masked_grid(store, params.map), map_mates(store, params.map)
     resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
-    name = with_halves(store, params.map, params.half_maps)
-    halves = None
-    if name is not None:
-        first, second = (density_grid(store, name, half) for half in ("half_1", "half_2"))
-        halves = (first, second) if first.voxels.shape == grid.voxels.shape else None
+    halves = half_grids(store, params.map, params.half_maps)
+    if halves is not None and halves[0].voxels.shape != grid.voxels.shape:
+        halves = None
     model = read_model(store, params.model)
     errors = _predicted_errors(store, params.model, model)
     told, parts = [], []

@@ -16,7 +16,7 @@ from tasks.formats.structure import chain_name
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates
+from tasks.stores.products.map_store import density_grid, known_resolution, map_mates
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
@@ -71,12 +71,7 @@ def _address(item: str) -> str:
 
 def _merge(store: SessionStore, item: str, params: MergeModelsParams, attempt: Attempt) -> None:
     grid, mates = density_grid(store, params.map), map_mates(store, params.map)
-    resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
-    if resolution is None:
-        raise ValueError(
-            f"the resolution of maps/{params.map} is not known; give it in Å (`--resolution`, or `resolution_angstrom`"
-            " of merge_models), or import the map with its half maps"
-        )
+    resolution = known_resolution(store, params.map, params.resolution_angstrom, _merging.name)
     resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
     where = (grid, resolution, mates)
     is_placed = not params.placed.startswith(_PREDICTIONS)

@@ -9,7 +9,6 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from tasks.formats.monomer_library import require_monomers
 from tasks.ligands.params import PlaceLigandsParams
@@ -19,10 +18,10 @@ from tasks.model_refinement.evidence import Evidence
 from tasks.model_refinement.servalcat import Effort, refined
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, with_halves
+from tasks.stores.products.map_store import density_grid, half_grids, known_resolution, map_mates
 from tasks.stores.products.model_store import read_model, write_model, write_placement
 from tasks.stores.session_store import SessionStore
-from tasks.workers.stage import SkipItem, Stage, run_stage
+from tasks.workers.stage import Stage, run_stage
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +56,12 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
 
 
 def _place(store: SessionStore, item: str, params: PlaceLigandsParams, attempt: Attempt) -> None:
-    about, model = density_map(store, params.map), read_model(store, params.model)
-    resolution = params.resolution_angstrom or about.resolution_angstrom
-    if resolution is None:
-        raise SkipItem(f"the resolution of maps/{params.map} is not known; give `resolution_angstrom`")
+    model = read_model(store, params.model)
+    resolution = known_resolution(store, params.map, params.resolution_angstrom, _placing.name)
     library = library_of(params)
     requested = read_requested(params.ligands, library)
     grid, mates = density_grid(store, params.map), map_mates(store, params.map)
-    halves = _halves(store, params)
+    halves = half_grids(store, params.map, params.half_maps)
     done = placed(model, grid, halves, resolution, requested, params, mates if len(mates) > 1 else None)
     if done.placement.placed and params.is_refined and library is not None:
         maps = (grid,) if halves is None else halves
@@ -85,12 +82,6 @@ def _place(store: SessionStore, item: str, params: PlaceLigandsParams, attempt: 
         n_unexplained=len(done.placement.unexplained),
         n_refused=len(done.placement.refused),
     )
-
-
-def _halves(store: SessionStore, params: PlaceLigandsParams) -> tuple[DensityGrid, DensityGrid] | None:
-    """Half maps of the map itself or of the refinement it comes from; None where neither has any."""
-    name = with_halves(store, params.map, params.half_maps)
-    return None if name is None else (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
 
 
 def _refined(

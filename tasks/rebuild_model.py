@@ -21,7 +21,7 @@ from tasks.rebuilding.windows import doubtful_residues
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, map_mates, masked_grid, with_halves
+from tasks.stores.products.map_store import density_grid, half_grids, map_mates, masked_grid, with_halves
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
@@ -132,11 +132,10 @@ def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityG
     """The first half map, filtered as the map is, and the map that it is of; or the map, where there are no halves."""
     grid = density_grid(store, params.map)
     name = with_halves(store, params.map, params.half_maps)
-    if name is not None:
-        halves = [density_grid(store, name, half) for half in ("half_1", "half_2")]
-        if halves[0].voxels.shape == grid.voxels.shape:
-            return like_the_map(halves[0], halves[1], grid), name
-    return grid, None
+    halves = half_grids(store, name)
+    if halves is None or halves[0].voxels.shape != grid.voxels.shape:
+        return grid, None
+    return like_the_map(*halves, grid), name
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: RebuildModelParams) -> Need | None:

@@ -21,7 +21,7 @@ from tasks.model_refinement.rounds import refined_rounds
 from tasks.records.forecast import Need
 from tasks.records.session import StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates, with_halves
+from tasks.stores.products.map_store import density_grid, half_grids, known_resolution, map_mates
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.session_store import SessionStore
 from tasks.workers.connection import require_workers
@@ -49,7 +49,7 @@ def refine_model(session_url: str, params: RefineModelParams) -> StageReport:
 def missing_for_refinement(session_url: str, params: RefineModelParams) -> str | None:
     """What a refinement would lack: the map's resolution, or a library that it has to have. Asked before building."""
     try:
-        _known_resolution(SessionStore.open(session_url), params)
+        known_resolution(SessionStore.open(session_url), params.map, params.resolution_angstrom, _refinement.name)
         if params.without_library == "refuse":
             client = require_workers("CPU")
             looked = client.submit(find_monomer_library, params.monomer_library, resources={"CPU": 1}, pure=False)
@@ -57,16 +57,6 @@ def missing_for_refinement(session_url: str, params: RefineModelParams) -> str |
     except ValueError as error:
         return str(error)
     return None
-
-
-def _known_resolution(store: SessionStore, params: RefineModelParams) -> float:
-    resolution = params.resolution_angstrom or density_map(store, params.map).resolution_angstrom
-    if resolution is None:
-        raise ValueError(
-            f"the resolution of maps/{params.map} is not known; give it in Å (`--resolution`, or `resolution_angstrom`"
-            " of refine_model), or import the map with its half maps"
-        )
-    return resolution
 
 
 def _address(item: str) -> str:
@@ -96,7 +86,8 @@ def _rebuilt(number: int | str) -> str:
 
 def _refine(store: SessionStore, item: str, params: RefineModelParams, attempt: Attempt) -> None:
     source = _source(params)
-    model, resolution = read_model(store, source), _known_resolution(store, params)
+    model = read_model(store, source)
+    resolution = known_resolution(store, params.map, params.resolution_angstrom, _refinement.name)
     library = _library(params, model)
     mates = map_mates(store, params.map)
     sharpened = density_grid(store, params.map)
@@ -133,11 +124,8 @@ def _library(params: RefineModelParams, model: AtomicModel) -> Path | None:
 
 def _evidence(store: SessionStore, params: RefineModelParams, resolution_angstrom: float, mates: Mates) -> Evidence:
     """Half maps of the map itself or of the refinement it comes from, or the map alone."""
-    name = with_halves(store, params.map, params.half_maps)
-    arrays = ("map",) if name is None else ("half_1", "half_2")
-    return Evidence(
-        tuple(density_grid(store, name or params.map, array) for array in arrays), resolution_angstrom, mates
-    )
+    halves = half_grids(store, params.map, params.half_maps)
+    return Evidence(halves or (density_grid(store, params.map),), resolution_angstrom, mates)
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams) -> Need | None:

@@ -27,6 +27,23 @@ def density_map(store: SessionStore, name: str) -> DensityMap:
     return DensityMap.model_validate(record.details["density_map"])
 
 
+def known_resolution(store: SessionStore, name: str, given_angstrom: float | None, stage: str) -> float:
+    """What a stage was given, or else what the record of the map ``maps/<name>`` says, in Å.
+
+    Raises
+    ------
+    ValueError
+        Where neither tells it.
+    """
+    resolution = given_angstrom or density_map(store, name).resolution_angstrom
+    if resolution is None:
+        raise ValueError(
+            f"the resolution of maps/{name} is not known; give it in Å (`--resolution`, or `resolution_angstrom` of"
+            f" {stage}), or import the map with its half maps"
+        )
+    return resolution
+
+
 def read_map(store: SessionStore, name: str) -> Reader:
     """The product ``maps/<name>`` with its arrays ``map``, ``half_1``, ``half_2``, ``mask``, ``fsc_curves``…"""
     return store.product(f"maps/{name}").read()
@@ -61,6 +78,12 @@ def has_map(store: SessionStore, name: str) -> bool:
 def with_halves(store: SessionStore, *names: str | None) -> str | None:
     """The first of these maps that is there and has half maps; None where none has."""
     return next((name for name in names if name and has_map(store, name) and "half_1" in read_map(store, name)), None)
+
+
+def half_grids(store: SessionStore, *names: str | None) -> tuple[DensityGrid, DensityGrid] | None:
+    """Those of the first of these maps that is there and has half maps; None where none has."""
+    name = with_halves(store, *names)
+    return None if name is None else (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
 
 
 @dataclass(frozen=True)
