@@ -138,15 +138,12 @@ def _needs(store: SessionStore, _items: Sequence[str], params: FlexModelParams) 
     work = model_in_map(store, params.model, params.map)
     if work is None:
         return None
-    n_residues, sizes = work
-    return Need(
-        stage=_flexing.name,
-        n_items=1,
+    n_residues, sizes = work.n_residues, work.sizes
+    return work.need(
+        _flexing.name,
         memory_bytes=300_000_000 + 200 * sizes.n_voxels + 500_000 * n_residues,
         disk_bytes=20_000 + 500 * n_residues,
         cpu_seconds=5 + 0.08 * n_residues,
-        told_from=f"{n_residues} residues in {sizes.words}",
-        remedy="cut the map out around the molecule",
     )
 
 

@@ -116,16 +116,13 @@ def _needs(store: SessionStore, _items: Sequence[str], params: JudgeSessionParam
     work = model_in_map(store, params.model, params.map)
     if work is None:
         return None
-    n_residues, sizes = work
+    n_residues, sizes = work.n_residues, work.sizes
     is_compared = params.prediction is not None
-    return Need(
-        stage=_verdict.name,
-        n_items=1,
+    return work.need(
+        _verdict.name,
         memory_bytes=200_000_000 + 200 * sizes.n_voxels + is_compared * (1_000_000 * n_residues + 200 * n_residues**2),
         disk_bytes=50_000 + 4 * sizes.n_voxels,
         cpu_seconds=2 + is_compared * 0.1 * n_residues,
-        told_from=f"{n_residues} residues in {sizes.words}",
-        remedy="cut the map out around the molecule",
     )
 
 

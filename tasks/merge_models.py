@@ -135,15 +135,12 @@ def _needs(store: SessionStore, _items: Sequence[str], params: MergeModelsParams
     work = model_in_map(store, name, params.map)
     if work is None:
         return None
-    n_residues, sizes = work
-    return Need(
-        stage=_merging.name,
-        n_items=1,
+    n_residues, sizes = work.n_residues, work.sizes
+    return work.need(
+        _merging.name,
         memory_bytes=200_000_000 + 200 * sizes.n_voxels + 1_000_000 * n_residues,
         disk_bytes=20_000 + 500 * n_residues,
         cpu_seconds=5 + 0.1 * n_residues,
-        told_from=f"{n_residues} residues in {sizes.words}",
-        remedy="cut the map out around the molecule",
     )
 
 

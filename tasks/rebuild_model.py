@@ -142,16 +142,13 @@ def _needs(store: SessionStore, _items: Sequence[str], params: RebuildModelParam
     work = model_in_map(store, params.model, params.map)
     if work is None:
         return None
-    n_residues, sizes = work
+    n_residues, sizes = work.n_residues, work.sizes
     asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
-    return Need(
-        stage=_rebuilding.name,
-        n_items=1,
+    return work.need(
+        _rebuilding.name,
         memory_bytes=150_000_000 + asked[0] + 150 * sizes.n_voxels,
         disk_bytes=20_000 + 400 * n_residues,
         cpu_seconds=4 + 0.03 * n_residues + asked[1],
-        told_from=f"{n_residues} residues in {sizes.words}",
-        remedy="cut the map out around the molecule",
     )
 
 

@@ -134,18 +134,16 @@ def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams
     work = model_in_map(store, _source(params), params.map)
     if work is None:
         return None
-    n_residues, sizes = work
+    n_residues, sizes = work.n_residues, work.sizes
     by_servalcat = params.without_library == "refuse"
     voxel = sizes.sides_angstrom[0] / sizes.shape[0]
     n_around = min(sizes.n_voxels, _ROOM_OF_RESIDUE_ANGSTROM3 * n_residues / voxel**3)
-    return Need(
-        stage=_refinement.name,
-        n_items=1,
+    return work.need(
+        _refinement.name,
         memory_bytes=round(160e6 + 50 * sizes.n_voxels + 130 * n_around + 1.1e6 * n_residues)
         + by_servalcat * (300_000_000 + 150 * sizes.n_voxels),
         disk_bytes=100_000 + 1_500 * n_residues,
         cpu_seconds=8 + 0.06 * n_residues + by_servalcat * _N_RUNS * (3 + 0.05 * n_residues),
-        told_from=f"{n_residues} residues in {sizes.words}",
         remedy="cut the map out around the molecule, or refine its chains apart",
     )
 

@@ -93,16 +93,13 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelPara
     work = model_in_map(store, params.model, params.map)
     if work is None:
         return None
-    n_residues, sizes = work
+    n_residues, sizes = work.n_residues, work.sizes
     asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
-    return Need(
-        stage=_validation.name,
-        n_items=1,
+    return work.need(
+        _validation.name,
         memory_bytes=80_000_000 + asked[0] + 200 * sizes.n_voxels,
         disk_bytes=10_000 + 100 * n_residues,
         cpu_seconds=2 + 4e-6 * sizes.n_voxels + asked[1],
-        told_from=f"{n_residues} residues in {sizes.words}",
-        remedy="cut the map out around the molecule",
     )
 
 

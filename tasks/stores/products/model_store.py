@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.mates import Mates
 from tasks.formats.structure import mmcif_of, parse_assembly, parse_mmcif
+from tasks.records.forecast import Need
 from tasks.records.placement import Placement
 from tasks.stores.commit import Attempt
 from tasks.stores.products.json_records import read_record, write_record
@@ -70,10 +73,40 @@ def n_residues_of(store: SessionStore, name: str) -> int | None:
     return None if record is None or record.state != "done" else int(record.figures.get("n_residues") or 0)
 
 
-def model_in_map(store: SessionStore, model: str, density: str) -> tuple[int, MapSizes] | None:
-    """Residues of a model and the sizes of a map, for the needs of a stage; None where one of them is not there."""
+@dataclass(frozen=True)
+class ModelInMap:
+    """What the needs of a stage that works on a model in its map follow from."""
+
+    n_residues: int
+    sizes: MapSizes
+
+    def need(
+        self,
+        stage: str,
+        *,
+        memory_bytes: int,
+        disk_bytes: int,
+        cpu_seconds: float,
+        remedy: str = "cut the map out around the molecule",
+    ) -> Need:
+        """Of a stage of one item."""
+        return Need(
+            stage=stage,
+            n_items=1,
+            memory_bytes=memory_bytes,
+            disk_bytes=disk_bytes,
+            cpu_seconds=cpu_seconds,
+            told_from=f"{self.n_residues} residues in {self.sizes.words}",
+            remedy=remedy,
+        )
+
+
+def model_in_map(store: SessionStore, model: str, density: str) -> ModelInMap | None:
+    """A model and the map that it lies in, without reading them; None where one of them is not there."""
     n_residues = n_residues_of(store, model)
-    return None if n_residues is None or not has_map(store, density) else (n_residues, map_sizes(store, density))
+    if n_residues is None or not has_map(store, density):
+        return None
+    return ModelInMap(n_residues, map_sizes(store, density))
 
 
 def write_placement(attempt: Attempt, found: Placement) -> None:
