@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from prefect import task
@@ -14,6 +13,7 @@ from tasks.docking.dock import NothingPlacedError, dock
 from tasks.docking.domains import LEAST_PLDDT, MOST_PAE_ANGSTROM
 from tasks.docking.hits import Scene
 from tasks.docking.targets import Target, target_of_model, target_of_prediction
+from tasks.formats.content_digest import content_digest
 from tasks.formats.structure import read_structure
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
@@ -30,6 +30,7 @@ _IN, _OF, _AND = " in ", " of ", "+"
 """In an item, before the name of the map, before those of the predictions, and between them."""
 _BYTES_A_RESIDUE = 650
 """Of a PDB file."""
+_REMEDY = "give a structure in mmCIF or PDB format"
 
 
 class DockModelParams(StageParams):
@@ -57,7 +58,7 @@ class DockModelParams(StageParams):
     def _are_there(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         for path in paths:
             if not Path(path).is_file():
-                raise ValueError(f"{path}: there is no such file; give a structure in mmCIF or PDB format")
+                raise ValueError(f"{path}: there is no such file; {_REMEDY}")
         return paths
 
     @model_validator(mode="after")
@@ -86,7 +87,7 @@ def dock_model(session_url: str, params: DockModelParams) -> StageReport:
     B-factors are 100 times the probability of the body that a residue belongs to. Of a map with symmetry one unit is
     filled; the file says that its copies make up the assembly. Memory: see `_needs`.
     """
-    digests = tuple(sha256(Path(path).read_bytes()).hexdigest() for path in params.models)
+    digests = tuple(content_digest(path, remedy=_REMEDY) for path in params.models)
     content = _ContentParams(digests=digests, **params.model_dump())
     item = f"{_NAME}{_IN}{params.map}{_OF}{_AND.join(params.predictions)}"
     return run_stage(session_url, _docking, [item], content)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-from pathlib import Path
-
 import numpy as np
 import torch
 from prefect import task
@@ -17,6 +14,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.masks import mask_of_halves
 from kernels.models.map_fit import resolution_at
 from tasks.formats import FormatError
+from tasks.formats.content_digest import content_digest
 from tasks.formats.map_file import read_map
 from tasks.records.density_map import DensityMap
 from tasks.records.point_group import PointGroup
@@ -65,23 +63,14 @@ def import_map(session_url: str, params: ImportMapParams) -> StageReport:
     """
     if (params.half_1 is None) != (params.half_2 is None):
         raise FormatError(f"found half map {params.half_1 or params.half_2} alone, expected both halves or none")
-    digests = tuple(_digest(path) for path in (params.map, params.half_1, params.half_2) if path is not None)
+    given = [path for path in (params.map, params.half_1, params.half_2) if path is not None]
+    digests = tuple(content_digest(path, remedy="give the path of a map in MRC or CCP4 format") for path in given)
     if params.half_1 is not None and digests[1] == digests[2]:
         raise FormatError(
             f"{params.half_1} and {params.half_2} hold the same, expected half maps of different particles; give both"
             " halves, or none"
         )
     return run_stage(session_url, _import, [_PRODUCT], _ContentParams(digests=digests, **params.model_dump()))
-
-
-def _digest(path: str) -> str:
-    if not Path(path).is_file():
-        raise FormatError(f"{path}: there is no such file; give the path of a map in MRC or CCP4 format")
-    with open(path, "rb") as file:
-        digest = sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _take_over(_store: SessionStore, _item: str, params: ImportMapParams, attempt: Attempt) -> None:

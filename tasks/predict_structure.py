@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.building.sequences import told_kind
 from tasks.formats import FormatError
+from tasks.formats.content_digest import content_digest
 from tasks.formats.prediction import Prediction, read_predictions
 from tasks.prediction.boltz import Boltz
 from tasks.prediction.colabfold import ColabFold
@@ -94,19 +94,13 @@ def predict_structure(session_url: str, params: PredictStructureParams) -> Stage
     that of its manual. Reading files takes 10 bytes a pair of residues.
     """
     given = [Path(path) for path in (params.file, params.pae, *params.alignments) if path]
-    digests = tuple(_digest(path) for path in given)
+    digests = tuple(content_digest(*_files(path), remedy="give what an engine wrote") for path in given)
     content = _ContentParams(digests=digests, **params.model_dump())
     return run_stage(session_url, _reading if params.file else _prediction, [f"predictions/{params.name}"], content)
 
 
-def _digest(path: Path) -> str:
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    digest = sha256()
-    for file in files:
-        if not file.is_file():
-            raise FormatError(f"{file}: there is no such file; give what an engine wrote")
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _no_inputs(_store: SessionStore, _item: str) -> list[str]:
