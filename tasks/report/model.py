@@ -7,6 +7,7 @@ from html import escape
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.residue_places import places_of_residues
 from tasks.plots import models as model_plots
 from tasks.plots import page
 from tasks.plots.model_view import MapCut, ModelView, ResidueColumn, view_html, view_scripts
@@ -15,7 +16,7 @@ from tasks.plots.style import png
 from tasks.records.model import ModelValidation
 from tasks.report.contents import Contents, figures_line, models_of, validation_record
 from tasks.report.maps import MAP_NAMES
-from tasks.report.model_columns import Region, columns_of, is_followed, regions_of, residue_places
+from tasks.report.model_columns import Region, columns_of, is_followed, regions_of
 from tasks.report.model_history import history, rounds_of, told_figures, validation_summary
 from tasks.report.model_map import around_model, map_cut, near_only, sigma_of
 from tasks.report.model_placement import placement_tables
@@ -125,7 +126,7 @@ def _still(
     contents: Contents, model: AtomicModel, columns: Sequence[ResidueColumn], part: DensityGrid | None, name: str
 ) -> str:
     column = next((c for c in columns if not c.is_expected and not c.classes), None)
-    places = residue_places(model)
+    places = places_of_residues(model).numpy()
     figure = model_plots.trace_in_map(
         places,
         is_followed(model, places),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, Residue
+from kernels.models.residue_places import places_of_residues
 from tasks.plots.model_view import ResidueClass, ResidueColumn
 from tasks.records.model import ModelValidation
 
@@ -39,17 +40,6 @@ class Region:
     last: int
     words: str
     """The verdict, and its reasons."""
-
-
-def residue_places(model: AtomicModel) -> NDArray:
-    """(residue, 3) in Å: the Cα, the C4' of a nucleotide, the middle of anything else."""
-    total = torch.zeros(model.n_residues, 3, dtype=torch.float64)
-    total.index_add_(0, model.residue, model.coordinates_angstrom.double())
-    places = total / torch.bincount(model.residue, minlength=model.n_residues)[:, None]
-    for name, chosen in (("CA", model.amino_acid >= 0), ("C4'", model.base >= 0)):
-        atom = model.positions(name)[:, 0].double()
-        places = torch.where((chosen & atom.isfinite().all(1))[:, None], atom, places)
-    return places.numpy()
 
 
 def is_followed(model: AtomicModel, places: NDArray) -> NDArray:
@@ -84,7 +74,7 @@ def columns_of(
         label = "confidence" if built is model else "confidence when built"
         columns.append(ResidueColumn("confidence", label, confidence, is_share=True))
     if local_resolution is not None and not any(c.identifier == "local_resolution" for c in columns):
-        found = local_resolution.values_at(torch.from_numpy(residue_places(model))).double().numpy()
+        found = local_resolution.values_at(places_of_residues(model)).double().numpy()
         columns += _by_spread("local_resolution", "local resolution", np.where(found > 0, found, np.nan), "Å", 2)
     if built is not model:
         b_factors = _mean_of_residues(model, model.b_factor_angstrom2)

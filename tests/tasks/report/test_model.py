@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.models.residue_places import places_of_residues
 from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.formats.structure import parse_mmcif
 from tasks.plots.model_view import ResidueColumn
 from tasks.records.session import StageParams
-from tasks.report.model_columns import columns_of, is_followed, regions_of, residue_places
+from tasks.report.model_columns import columns_of, is_followed, regions_of
 from tasks.report.model_map import around_model, map_cut, sigma_of
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.products.map_store import density_grid
@@ -116,13 +117,6 @@ def test_a_model_beside_its_map_is_shown_without_it(tmp_path):
     assert data_of(html)["map"] is None
 
 
-def test_places_are_those_of_the_alpha_carbons():
-    model = two_helices()
-    places = residue_places(model)
-    alpha = [i for i, name in enumerate(model.names) if name == "CA"]
-    np.testing.assert_allclose(places, model.coordinates_angstrom[alpha])
-
-
 def test_regions_of_low_confidence_end_with_their_chain():
     model = two_helices()
     n = len(SEQUENCES[0])
@@ -213,7 +207,7 @@ def test_steps_of_a_trace_are_told_from_its_gaps_and_ends():
     n = len(SEQUENCES[0])
     trace = model.take(torch.tensor([name == "CA" for name in model.names]))
     gapped = trace.take_residues(torch.arange(trace.n_residues) != 5)
-    follows = is_followed(gapped, residue_places(gapped))
+    follows = is_followed(gapped, places_of_residues(gapped).numpy())
     assert np.nonzero(~follows)[0].tolist() == [4, n - 2, gapped.n_residues - 1]
 
 
