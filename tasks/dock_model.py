@@ -105,7 +105,7 @@ def _inputs(_store: SessionStore, item: str) -> list[str]:
 def _dock(store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
     resolution = known_resolution(store, params.map, params.resolution_angstrom, _docking.name)
     grid, mates = masked_grid(store, params.map), map_mates(store, params.map)
-    resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
+    resolution = grid.resolution_shown(resolution)
     try:
         targets = _targets(store, params)
         scene = Scene(grid, mates if len(mates) > 1 else None, resolution)

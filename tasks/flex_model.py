@@ -68,7 +68,7 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
 def _flex(store: SessionStore, _item: str, params: FlexModelParams, attempt: Attempt) -> None:
     resolution = known_resolution(store, params.map, params.resolution_angstrom, _flexing.name)
     grid, mates = masked_grid(store, params.map), map_mates(store, params.map)
-    resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
+    resolution = grid.resolution_shown(resolution)
     halves = half_grids(store, params.map, params.half_maps)
     if halves is not None and halves[0].voxels.shape != grid.voxels.shape:
         halves = None

@@ -76,7 +76,7 @@ def _judge(store: SessionStore, _item: str, params: JudgeSessionParams, attempt:
     told = []
     if params.prediction is not None:
         prediction = read_prediction(store, params.prediction).structure
-        resolution = max(found.resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
+        resolution = grid.resolution_shown(found.resolution_angstrom)
         try:
             beside = compared(prediction, model, grid, resolution, mates)
         except ValueError as error:

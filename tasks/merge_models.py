@@ -72,7 +72,7 @@ def _address(item: str) -> str:
 def _merge(store: SessionStore, item: str, params: MergeModelsParams, attempt: Attempt) -> None:
     grid, mates = density_grid(store, params.map), map_mates(store, params.map)
     resolution = known_resolution(store, params.map, params.resolution_angstrom, _merging.name)
-    resolution = max(resolution, 2.001 * grid.voxel_size_angstrom)
+    resolution = grid.resolution_shown(resolution)
     where = (grid, resolution, mates)
     is_placed = not params.placed.startswith(_PREDICTIONS)
     placed = read_model(store, params.placed) if is_placed else _sure_of(store, params.placed)

@@ -65,7 +65,7 @@ def _place(store: SessionStore, item: str, params: PlaceLigandsParams, attempt: 
     done = placed(model, grid, halves, resolution, requested, params, mates if len(mates) > 1 else None)
     if done.placement.placed and params.is_refined and library is not None:
         maps = (grid,) if halves is None else halves
-        evidence = Evidence(maps, max(resolution, 2.001 * grid.voxel_size_angstrom), mates)
+        evidence = Evidence(maps, grid.resolution_shown(resolution), mates)
         done = replace(done, model=_refined(store, done, evidence, library, requested, params))
         attempt.figures["is_refined"] = True
     write_model(attempt, done.model, _NAME, mates)

@@ -97,7 +97,7 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
             " anew; look at the regions that the validation names"
         )
     grid, half = _built_in(store, params)
-    resolution = max(found.resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
+    resolution = grid.resolution_shown(found.resolution_angstrom)
     mates = map_mates(store, params.map)
     told = None
     if params.is_network_asked:

@@ -91,7 +91,7 @@ def _refine(store: SessionStore, item: str, params: RefineModelParams, attempt: 
     library = _library(params, model)
     mates = map_mates(store, params.map)
     sharpened = density_grid(store, params.map)
-    evidence = _evidence(store, params, max(resolution, 2.001 * sharpened.voxel_size_angstrom), mates)
+    evidence = _evidence(store, params, sharpened.resolution_shown(resolution), mates)
     weight = store.product(_FIRST).done_record("model 'refined'").figures.get("weight") if params.round else None
     done = refined_rounds(model, sharpened, evidence, library, params, None if weight is None else float(weight))
     best = done.rounds[done.best]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
+_FINEST_VOXELS = 2.001
+
 
 @dataclass(frozen=True)
 class DensityGrid:
@@ -22,6 +24,10 @@ class DensityGrid:
     voxel_size_angstrom: float
     origin_angstrom: Tensor
     """(3,) float64: where element (0, 0, 0) lies, (z, y, x)."""
+
+    def resolution_shown(self, resolution_angstrom: float) -> float:
+        """The resolution, no finer than the voxels can show: a little more than two of them."""
+        return max(resolution_angstrom, _FINEST_VOXELS * self.voxel_size_angstrom)
 
     def to_voxels(self, coordinates_angstrom: Tensor) -> Tensor:
         """Positions (..., 3) in Å as indices in voxels, with fractions."""

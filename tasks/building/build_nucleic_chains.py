@@ -92,7 +92,7 @@ def build_nucleic_chains(
     ValueError
         For sequences that cannot be used (see `targets`).
     """
-    resolution = max(resolution_angstrom, 2.001 * grid.voxel_size_angstrom)
+    resolution = grid.resolution_shown(resolution_angstrom)
     wanted = targets(sequences, copies, len(detections))
     is_dna = bool(wanted) and all(t.kind == "dna" for t in wanted)
     coefficients = spline_coefficients(grid.voxels.float())

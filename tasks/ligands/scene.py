@@ -84,7 +84,7 @@ def scene(
     density = model_density(whole, boxes[0])
     density = density.with_voxels(density.voxels * shown)
     near = soft_mask(boxes[0], whole) * shown
-    left = unexplained(boxes[0], density, near, max(resolution_angstrom, 2.001 * grid.voxel_size_angstrom))
+    left = unexplained(boxes[0], density, near, grid.resolution_shown(resolution_angstrom))
     parts = tuple(half_of(left, half, density, near) for half in boxes[1:])
     is_polymer = ((model.amino_acid >= 0) | (model.base >= 0))[model.residue]
     b_factor = float(model.b_factor_angstrom2[is_polymer if is_polymer.any() else slice(None)].median())

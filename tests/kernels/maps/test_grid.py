@@ -27,3 +27,9 @@ def test_there_is_nothing_outside_of_a_map():
     outside = ORIGIN + torch.tensor([[-0.1, 1, 1], [1, 1, 7.6], [900, 1, 1]])
     assert grid.values_at(outside).tolist() == [0, 0, 0]
     assert grid.values_at(outside[None]).shape == (1, 3)
+
+
+def test_voxels_show_nothing_finer_than_two_of_them():
+    grid = DensityGrid(torch.zeros(4, 4, 4), 1.5, torch.zeros(3, dtype=torch.float64))
+    assert grid.resolution_shown(4.2) == 4.2
+    assert 3.0 < grid.resolution_shown(2.5) < 3.01
