@@ -13,13 +13,7 @@ from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import (
-    density_grid,
-    density_map,
-    map_mates,
-    masked_grid,
-    read_map,
-)
+from tasks.stores.products.map_store import density_grid, density_map, half_grids, map_mates, masked_grid
 from tasks.stores.products.model_store import model_in_map, read_model
 from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
@@ -70,9 +64,8 @@ def _address(item: str) -> str:
 
 
 def _validate(store: SessionStore, item: str, params: ValidateModelParams, attempt: Attempt) -> None:
-    reader, resolution = read_map(store, params.map), params.resolution_angstrom
-    halves = [density_grid(store, params.map, name) if name in reader else None for name in ("half_1", "half_2")]
-    if resolution is None and None in halves:
+    halves, resolution = half_grids(store, params.map), params.resolution_angstrom
+    if resolution is None and halves is None:
         resolution = density_map(store, params.map).resolution_angstrom
     grid, model = density_grid(store, params.map), read_model(store, params.model)
     mates = map_mates(store, params.map)
@@ -83,7 +76,7 @@ def _validate(store: SessionStore, item: str, params: ValidateModelParams, attem
             where, place = [f"maps/{params.map}"], model.coordinates_angstrom
             shown = masked_grid(store, params.map)
             detections = residues_around(store, params.map, where, shown, mates, place, params.weights)
-        found = judge(model, Maps(grid, *halves), resolution, detections, mates if is_symmetric else None)
+        found = judge(model, Maps(grid, *(halves or ())), resolution, detections, mates if is_symmetric else None)
     except ValueError as error:
         raise SkipItem(f"model {item}: {error}") from error
     write_validation(attempt, found)

@@ -12,7 +12,7 @@ from tasks.records.model import ModelValidation
 from tasks.records.prediction import PredictionSource
 from tasks.session_files.exposures import is_done
 from tasks.stores.commit import Record
-from tasks.stores.products.map_store import density_map, read_map
+from tasks.stores.products.map_store import density_map, with_halves
 from tasks.stores.products.model_store import mmcif_bytes
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
@@ -130,11 +130,7 @@ def find_map(store: SessionStore, name: str | None, model: ModelLineage | None) 
 
 def map_lineage(store: SessionStore, name: str) -> MapLineage:
     """A map of the store with where its halves and its sharpening come from."""
-    about, halves = density_map(store, name), None
-    for candidate in (name, _HALVES_OF.get(name)):
-        if candidate is not None and is_done(store, f"maps/{candidate}") and "half_1" in read_map(store, candidate):
-            halves = candidate
-            break
+    about, halves = density_map(store, name), with_halves(store, name, _HALVES_OF.get(name))
     is_own = about.kind != "imported"
     refined = store.product("maps/refined").record() if is_own else None
     refined = refined if refined is not None and refined.state == "done" else None
