@@ -1,4 +1,4 @@
-"""A model, its map, a prediction and the particles to one decision: what is to be done next."""
+"""A model, its map, a prediction and the particles, or a map alone, to one decision: what is to be done next."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.records.verdict import SessionVerdict, WeakPart
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, map_mates
+from tasks.stores.products.map_store import density_grid, density_map, map_mates
 from tasks.stores.products.model_store import model_in_map, read_model
 from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.products.validation_store import read_validation
-from tasks.stores.products.verdict_store import write_verdict
+from tasks.stores.products.verdict_store import verdict_address, write_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.verdict.comparing import compared
-from tasks.verdict.decision import decided, to_rebuild
-from tasks.verdict.disagreements import disagreements
-from tasks.verdict.missing_data import missing_data
+from tasks.verdict.decision import TRACEABLE_ANGSTROM, decided, decided_on_map, to_rebuild
+from tasks.verdict.disagreements import disagreements, sides_of_model
+from tasks.verdict.missing_data import goal_of_forecast, missing_data
 from tasks.verdict.weak_parts import weak_parts
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
@@ -36,41 +36,73 @@ _ALSO = ("particles/refined", "maps/refined", "session/resolution_forecast")
 class JudgeSessionParams(StageParams):
     """Parameters of `judge_session`."""
 
-    model: str = "chosen"
-    """Name of the model in the store; it must have been validated."""
+    model: str | None = "chosen"
+    """Name of the model in the store; it must have been validated. None for a session that has no model yet."""
     map: Literal["sharpened", "imported", "flipped"] = "sharpened"
     """Name of the map that it lies in."""
     prediction: str | None = None
     """Name of a prediction in the store that the model is compared with."""
     goal_angstrom: float | None = Field(default=None, gt=0)
-    """Resolution without which the map is not good enough."""
+    """Resolution without which the map is not good enough; that of the session's forecast when None."""
 
 
 @task(name="judge_session", cache_policy=NO_CACHE)
 def judge_session(session_url: str, params: JudgeSessionParams) -> StageReport:
-    """``verdicts/<model>``: what is to be done next, and why.
+    """``verdicts/<model>``, or ``session/verdict`` of a map alone: what is to be done next, and why.
 
     Beside the record it holds a soft mask for each part of the map that is worse than the rest, for a local refinement.
     Memory: see `_needs`.
     """
     beside = "" if params.prediction is None else f"{_BESIDE}{params.prediction}"
-    return run_stage(session_url, _verdict, [f"{params.model}{_IN}{params.map}{beside}"], params)
+    item = params.map if params.model is None else f"{params.model}{_IN}{params.map}{beside}"
+    return run_stage(session_url, _verdict, [item], params)
 
 
 def _address(item: str) -> str:
-    return f"verdicts/{item.split(_IN)[0]}"
+    model, separator, _ = item.partition(_IN)
+    return verdict_address(model if separator else None)
 
 
 def _inputs(store: SessionStore, item: str) -> list[str]:
-    model, rest = item.split(_IN)
+    model, separator, rest = item.rpartition(_IN)
     density, _, prediction = rest.partition(_BESIDE)
     also = [address for address in _ALSO if store.product(address).record() is not None]
     if prediction:
         also.append(f"predictions/{prediction}")
-    return [f"models/{model}", f"validations/{model}", f"maps/{density}", *also]
+    if separator:
+        also += [f"models/{model}", f"validations/{model}"]
+    return [f"maps/{density}", *also]
 
 
 def _judge(store: SessionStore, _item: str, params: JudgeSessionParams, attempt: Attempt) -> None:
+    goal = params.goal_angstrom or goal_of_forecast(store)
+    verdict = _of_map(store, params, goal) if params.model is None else _of_model(store, params, goal, attempt)
+    write_verdict(attempt, verdict)
+
+
+def _of_map(store: SessionStore, params: JudgeSessionParams, goal_angstrom: float | None) -> SessionVerdict:
+    missing = missing_data(store, goal_angstrom or TRACEABLE_ANGSTROM)
+    resolution = density_map(store, params.map).resolution_angstrom
+    decision, reason = decided_on_map(resolution, missing, goal_angstrom)
+    return SessionVerdict(
+        model=None,
+        map=params.map,
+        prediction=None,
+        decision=decision,
+        reason=reason,
+        resolution_angstrom=resolution,
+        goal_angstrom=goal_angstrom,
+        rebuild=(),
+        weak_parts=(),
+        disagreements=(),
+        missing=missing,
+    )
+
+
+def _of_model(
+    store: SessionStore, params: JudgeSessionParams, goal_angstrom: float | None, attempt: Attempt
+) -> SessionVerdict:
+    assert params.model is not None
     model, found = read_model(store, params.model), read_validation(store, params.model)
     grid, mates = density_grid(store, params.map), map_mates(store, params.map)
     told = []
@@ -81,7 +113,8 @@ def _judge(store: SessionStore, _item: str, params: JudgeSessionParams, attempt:
             beside = compared(prediction, model, grid, resolution, mates)
         except ValueError as error:
             raise SkipItem(f"predictions/{params.prediction}: {error}") from error
-        told = disagreements(prediction.model, beside.compared)
+        told = disagreements(prediction.model, model, beside)
+        attempt.write("side", sides_of_model(beside).numpy().astype(np.int8))
     local = torch.tensor([row.local_resolution_angstrom for row in found.residues])
     parts = []
     for number, part in enumerate(weak_parts(model, local, grid), start=1):
@@ -96,25 +129,26 @@ def _judge(store: SessionStore, _item: str, params: JudgeSessionParams, attempt:
                 rest_angstrom=round(part.rest_angstrom, 2),
             )
         )
-    missing = missing_data(store)
-    decision, reason = decided(found, told, parts, missing, params.goal_angstrom)
-    verdict = SessionVerdict(
+    missing = missing_data(store, goal_angstrom)
+    decision, reason = decided(found, told, parts, missing, goal_angstrom)
+    return SessionVerdict(
         model=params.model,
         map=params.map,
         prediction=params.prediction,
         decision=decision,
         reason=reason,
+        resolution_angstrom=found.resolution_angstrom,
+        goal_angstrom=goal_angstrom,
         rebuild=tuple(to_rebuild(found, told)),
         weak_parts=tuple(parts),
         disagreements=tuple(told),
         missing=missing,
     )
-    write_verdict(attempt, verdict)
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: JudgeSessionParams) -> Need | None:
-    work = model_in_map(store, params.model, params.map)
-    if work is None:
+    work = None if params.model is None else model_in_map(store, params.model, params.map)
+    if work is None:  # a map alone is not read
         return None
     n_residues, sizes = work.n_residues, work.sizes
     is_compared = params.prediction is not None
@@ -126,4 +160,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: JudgeSessionParam
     )
 
 
-_verdict = Stage("judge_session", 1, "CPU", _judge, _inputs, _address, _needs)
+_verdict = Stage("judge_session", 2, "CPU", _judge, _inputs, _address, _needs)

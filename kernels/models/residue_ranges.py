@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, Residue
 from kernels.models.residue_places import chains_and_numbers
+
+_RANGE = re.compile(r"(.*)/(-?\d+\w?)(?:-(-?\d+\w?))?")
 
 
 def residue_ranges(model: AtomicModel, known: Tensor, chosen: Tensor) -> tuple[str, ...]:
@@ -28,6 +33,21 @@ def residue_ranges(model: AtomicModel, known: Tensor, chosen: Tensor) -> tuple[s
     for one in torch.unique(run[chosen]).tolist():
         inside = known[run == one].tolist()
         first, last = model.residues[inside[0]], model.residues[inside[-1]]
-        end = "" if first is last else f"-{last.number}{last.insertion_code}"
-        told.append(f"{first.chain}/{first.number}{first.insertion_code}{end}")
+        told.append(f"{first.chain}/{_number(first)}" + ("" if first is last else f"-{_number(last)}"))
     return tuple(told)
+
+
+def rows_of_ranges(model: AtomicModel, told: Iterable[str]) -> list[range]:
+    """Indices of the residues from the first to the last of each stretch; what the model has not is left out."""
+    index = {(residue.chain, _number(residue)): i for i, residue in enumerate(model.residues)}
+    found = []
+    for match in filter(None, map(_RANGE.fullmatch, told)):
+        chain, start, end = match.groups()
+        first, last = index.get((chain, start)), index.get((chain, end or start))
+        if first is not None and last is not None:
+            found.append(range(first, last + 1))
+    return found
+
+
+def _number(residue: Residue) -> str:
+    return f"{residue.number}{residue.insertion_code}"

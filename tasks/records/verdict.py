@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Decision = Literal["deposit", "rebuild here", "refine the map here", "collect more data"]
+Decision = Literal["deposit", "rebuild here", "refine the map here", "collect more data", "build a model"]
 Side = Literal["map", "prediction", "not built", "not seen", "undecided"]
 
 
@@ -31,6 +31,8 @@ class Disagreement(BaseModel):
     built_probability: float | None
     predicted_probability: float
     """Means, that the residues are right as they stand in the map."""
+    of_model: tuple[str, ...] = ()
+    """Stretches of the model that stand for them: ``A/12-88``; none where nothing was built."""
 
 
 class WeakPart(BaseModel):
@@ -47,6 +49,20 @@ class WeakPart(BaseModel):
     """Median of its residues."""
     rest_angstrom: float
     """The same of the whole model."""
+
+
+class NeededParticles(BaseModel):
+    """Particles that a resolution takes by the session's own curve, those that are there included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resolution_angstrom: float
+    n_particles: int
+    low: int
+    high: int | None
+    """Ends of the 90 % interval; None for more than a hundred times those that are there."""
+    n_exposures: int
+    """That give as many particles, as exposures did so far."""
 
 
 class MissingData(BaseModel):
@@ -66,18 +82,27 @@ class MissingData(BaseModel):
     """(z, y, x) of the map around which sampling is least."""
     views: str | None
     """Which are missing, in words."""
+    limit_angstrom: float | None = None
+    """Finest detail that the images hold as they are sampled."""
+    needed: NeededParticles | None = None
+    """For the goal; without one, for a map that a chain can be traced in. None where no curve tells it."""
 
 
 class SessionVerdict(BaseModel):
-    """One decision, and all that it rests on."""
+    """One decision, and all that it rests on: a model in its map, or the map alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str
+    model: str | None
+    """Name; None while there is none."""
     map: str
     prediction: str | None
     decision: Decision
     reason: str
+    resolution_angstrom: float | None = None
+    """Of the map."""
+    goal_angstrom: float | None = None
+    """That is to be reached, where somebody said so."""
     rebuild: tuple[str, ...]
     """Stretches of the model that are to be built anew, or that a prediction fills."""
     weak_parts: tuple[WeakPart, ...]

@@ -11,6 +11,10 @@ from tasks.verdict.missing_data import EVEN_ENOUGH
 _FOR_PREDICTION = ("prediction", "not built")
 _FEWEST_TO_REBUILD_SHARE = 0.03
 """Of the residues: what is less does not hold a deposition up."""
+TRACEABLE_ANGSTROM = 4.0
+"""From here on chains are built de novo; in coarser maps helices and strands are seen, and structures are docked."""
+_AT_THE_LIMIT = 1.15
+"""Of the finest detail that images hold: their sampling, not their number, keeps the map there."""
 
 
 def to_rebuild(found: ModelValidation, told: Sequence[Disagreement]) -> list[str]:
@@ -55,5 +59,48 @@ def decided(
     if found.decision == "collect more":
         reasons.append(found.decision_reason)
     if reasons:
-        return "collect more data", "; ".join([*reasons, *([missing.forecast] if missing.forecast else [])])
+        return "collect more data", "; ".join([*reasons, *_forecast(missing)])
     return "deposit", found.decision_reason
+
+
+def decided_on_map(
+    resolution_angstrom: float | None, missing: MissingData, goal_angstrom: float | None
+) -> tuple[Decision, str]:
+    """While there is no model; with the reason.
+
+    *Collect more data* where the goal, or without one a map that a chain can be traced in, is not reached, or the views
+    are uneven. *Refine the map here* where the sampling of the images keeps the map from it. *Build a model* otherwise.
+    """
+    if resolution_angstrom is None:
+        return "collect more data", "; ".join(["half maps agree to no resolution", *_forecast(missing)])
+    reached = f"the map reaches {resolution_angstrom:.2f} Å"
+    aim = goal_angstrom or TRACEABLE_ANGSTROM
+    reasons = []
+    if resolution_angstrom > aim:
+        limit = missing.limit_angstrom or 0.0
+        if aim < limit and resolution_angstrom <= _AT_THE_LIMIT * limit:
+            return "refine the map here", (
+                f"{reached}, and its images hold nothing beyond {limit:.2f} Å; refine images of finer sampling"
+                " (`extract_particles.output_box_px`)"
+            )
+        told = "the goal is" if goal_angstrom else "chains can be traced from"
+        reasons.append(f"{reached}, {told} {aim:g} Å" + ("" if goal_angstrom else " on"))
+    if missing.evenness is not None and missing.evenness < EVEN_ENOUGH:
+        reasons.append(missing.views or "")
+    if reasons:
+        return "collect more data", "; ".join([*reasons, *_forecast(missing)])
+    goal = "" if goal_angstrom is None else f", the goal of {goal_angstrom:g} Å is reached"
+    views = "" if missing.views is None else f"; {missing.views}"
+    return "build a model", f"{reached}{goal}{views}"
+
+
+def _forecast(missing: MissingData) -> list[str]:
+    """How many particles it takes, and what more exposures bring."""
+    needed, told = missing.needed, []
+    if needed is not None and needed.n_particles > (missing.n_particles or 0):
+        end = "more than a hundred times as many as there are" if needed.high is None else f"{needed.high:,}"
+        told.append(
+            f"{needed.resolution_angstrom:g} Å takes about {needed.n_particles:,} particles ({needed.low:,} to {end}),"
+            f" from {needed.n_exposures:,} exposures like these"
+        )
+    return [*told, *([missing.forecast] if missing.forecast else [])]

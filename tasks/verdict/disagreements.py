@@ -8,32 +8,44 @@ import torch
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.disagreement import AGREE, SIDES, Compared, sides
+from kernels.models.residue_ranges import residue_ranges
 from tasks.records.verdict import Disagreement
+from tasks.verdict.comparing import ComparedPrediction
 
 _SHORTEST = 3
 """Residues: single ones disagree by chance."""
 _SURE_PLDDT = 70.0
 
 
-def disagreements(model: AtomicModel, found: Compared) -> list[Disagreement]:
+def disagreements(model: AtomicModel, built: AtomicModel, beside: ComparedPrediction) -> list[Disagreement]:
     """Of a prediction, in the order of its chains.
 
     Parameters
     ----------
-    model
-        The predicted one.
+    model, built
+        The predicted one, and that of the map.
     """
-    side = sides(found).tolist()
+    side = sides(beside.compared).tolist()
     told: list[Disagreement] = []
     rows = range(model.n_residues)
     for (chain, kind), group in groupby(rows, key=lambda i: (model.residues[i].chain, side[i])):
         some = list(group)
         if kind != AGREE and len(some) >= _SHORTEST:
-            told.append(_row(model, found, chain, SIDES[kind], some))
+            stands = torch.isin(beside.found.match, torch.tensor(some))
+            of_model = residue_ranges(built, torch.arange(built.n_residues), stands)
+            told.append(_row(model, beside.compared, chain, SIDES[kind], some, of_model))
     return told
 
 
-def _row(model: AtomicModel, found: Compared, chain: str, side: str, rows: list[int]) -> Disagreement:
+def sides_of_model(beside: ComparedPrediction) -> torch.Tensor:
+    """(residue,) int64 index into `SIDES` of each residue of the model of the map, -1 where the prediction has none."""
+    match = beside.found.match
+    return torch.where(match >= 0, sides(beside.compared)[match.clamp(min=0)], -1)
+
+
+def _row(
+    model: AtomicModel, found: Compared, chain: str, side: str, rows: list[int], of_model: tuple[str, ...]
+) -> Disagreement:
     def mean(values: torch.Tensor) -> float | None:
         known = values[rows]
         known = known[~known.isnan()]
@@ -51,6 +63,7 @@ def _row(model: AtomicModel, found: Compared, chain: str, side: str, rows: list[
         plddt=plddt or 0.0,
         built_probability=built,
         predicted_probability=predicted or 0.0,
+        of_model=of_model,
     )
 
 

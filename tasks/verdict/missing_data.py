@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kernels.particles.view_coverage import ViewCoverage, view_coverage
-from tasks.records.verdict import MissingData
+from tasks.records.verdict import MissingData, NeededParticles
+from tasks.stores.commit import Figure, Record
 from tasks.stores.products.map_store import density_map
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
@@ -17,17 +20,33 @@ EVEN_ENOUGH = 0.6
 """Of the evenness of views: below it maps are smeared along what is missing."""
 
 
-def missing_data(store: SessionStore) -> MissingData:
-    """From the session's refined particles and the forecast of its resolution, as far as they are there."""
-    particles, forecast = store.product(_PARTICLES).record(), store.product(_FORECAST).record()
+def goal_of_forecast(store: SessionStore) -> float | None:
+    """Resolution that the recipe of the session wants, in Å."""
+    forecast = _done(store, _FORECAST)
+    return None if forecast is None else _number(forecast.figures.get("goal_angstrom"))
+
+
+def missing_data(store: SessionStore, aim_angstrom: float | None) -> MissingData:
+    """From the session's refined particles and the forecast of its resolution, as far as they are there.
+
+    Parameters
+    ----------
+    aim_angstrom
+        Resolution that particles are counted for.
+    """
+    particles, forecast = _done(store, _PARTICLES), _done(store, _FORECAST)
     coverage = None
     n_particles, resolution = None, None
-    if particles is not None and particles.state == "done":
+    if particles is not None:
         about = density_map(store, _MAP)
         rotations = torch.from_numpy(read_particles(store.product(_PARTICLES).read()).columns["rotation"])
         n_particles, resolution = len(rotations), about.resolution_angstrom
         coverage = view_coverage(rotations, about.symmetry)
-    words = forecast.figures.get("verdict") if forecast is not None and forecast.state == "done" else None
+    figures = {} if forecast is None else forecast.figures
+    words, needed = figures.get("verdict"), None
+    if forecast is not None and aim_angstrom is not None:
+        per_exposure = _number(figures.get("particles_per_exposure")) or 1.0
+        needed = particles_for(store.product(_FORECAST).read()["curve"], aim_angstrom, per_exposure)
     return MissingData(
         n_particles=n_particles,
         resolution_angstrom=resolution,
@@ -36,7 +55,51 @@ def missing_data(store: SessionStore) -> MissingData:
         seldom_share=None if coverage is None else round(coverage.seldom_share, 3),
         weakest_direction=None if coverage is None else _triple(coverage.weakest),
         views=None if coverage is None else view_words(coverage),
+        limit_angstrom=_number(figures.get("limit_angstrom")),
+        needed=needed,
     )
+
+
+def particles_for(curve: NDArray, resolution_angstrom: float, per_exposure: float) -> NeededParticles | None:
+    """Where a forecast's curve crosses a resolution; None where it does not.
+
+    Parameters
+    ----------
+    curve
+        (point, 4) particles, resolution that is expected, and the finer and coarser end of its interval.
+    """
+    if not len(curve):
+        return None
+    expected, low, high = (_crossing(curve[:, 0], curve[:, k], resolution_angstrom) for k in (1, 2, 3))
+    if expected is None:
+        return None
+    return NeededParticles(
+        resolution_angstrom=resolution_angstrom,
+        n_particles=expected,
+        low=expected if low is None else low,
+        high=high,
+        n_exposures=math.ceil(expected / per_exposure),
+    )
+
+
+def _crossing(particles: NDArray, resolution_angstrom: NDArray, wanted_angstrom: float) -> int | None:
+    """Between points by the logarithm of the number; the first point where all of them are fine enough."""
+    fine = np.flatnonzero(resolution_angstrom <= wanted_angstrom)
+    if not len(fine):
+        return None
+    after = max(int(fine[0]), 1)
+    near = slice(after - 1, after + 1)
+    number = np.interp(-wanted_angstrom, -resolution_angstrom[near], np.log(particles[near]))
+    return math.ceil(math.exp(float(number)))
+
+
+def _done(store: SessionStore, address: str) -> Record | None:
+    record = store.product(address).record()
+    return record if record is not None and record.state == "done" else None
+
+
+def _number(value: Figure) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _triple(values: torch.Tensor) -> tuple[float, float, float]:

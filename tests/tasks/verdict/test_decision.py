@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tasks.records.verdict import Disagreement, MissingData, WeakPart
-from tasks.verdict.decision import decided, to_rebuild
+from tasks.records.verdict import Disagreement, MissingData, NeededParticles, WeakPart
+from tasks.verdict.decision import decided, decided_on_map, to_rebuild
 from tests.truth.modelled_session import Modelled, two_helices, validation_of
 
 NOTHING = MissingData(
@@ -52,3 +52,41 @@ def test_missing_views_and_a_missed_goal_ask_for_more_data(found):
     decision, reason = decided(found, [], [], UNEVEN, found.resolution_angstrom - 0.5)
     assert decision == "collect more data"
     assert "the goal is" in reason and "views are uneven" in reason and "4,000 more reach 3 Å" in reason
+
+
+EVEN = NOTHING.model_copy(
+    update={"evenness": 0.9, "views": "views are even enough", "n_particles": 4000, "limit_angstrom": 2.0}
+)
+
+
+def test_a_map_that_a_chain_can_be_traced_in_asks_for_a_model():
+    assert decided_on_map(3.5, EVEN, None)[0] == "build a model"
+    decision, reason = decided_on_map(3.5, EVEN, 3.6)
+    assert decision == "build a model" and "the goal of 3.6 Å is reached" in reason
+
+
+def test_a_map_short_of_the_goal_asks_for_particles_and_says_how_many():
+    needed = NeededParticles(resolution_angstrom=3.0, n_particles=52_000, low=31_000, high=None, n_exposures=640)
+    decision, reason = decided_on_map(3.5, EVEN.model_copy(update={"needed": needed}), 3.0)
+    assert decision == "collect more data"
+    assert "3.50 Å, the goal is 3 Å" in reason
+    assert "3 Å takes about 52,000 particles (31,000 to more than a hundred times" in reason
+    assert "from 640 exposures like these" in reason
+    coarse, why = decided_on_map(7.9, EVEN, None)
+    assert coarse == "collect more data" and "chains can be traced from 4 Å on" in why
+
+
+def test_missing_views_are_collected_though_the_goal_is_reached():
+    decision, reason = decided_on_map(2.8, UNEVEN, 3.0)
+    assert decision == "collect more data" and "views are uneven" in reason and "the goal" not in reason
+
+
+def test_sampling_that_keeps_a_map_from_its_goal_is_not_cured_by_particles():
+    coarse = EVEN.model_copy(update={"limit_angstrom": 5.0})
+    decision, reason = decided_on_map(5.1, coarse, None)
+    assert decision == "refine the map here" and "extract_particles.output_box_px" in reason
+    assert decided_on_map(8.0, coarse, None)[0] == "collect more data"  # the limit is far
+
+
+def test_half_maps_that_do_not_agree_ask_for_more_data():
+    assert decided_on_map(None, EVEN, None) == ("collect more data", "half maps agree to no resolution")

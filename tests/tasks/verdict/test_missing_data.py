@@ -1,10 +1,14 @@
 """Which views are missing, in words that somebody at the microscope can act on."""
 
+import math
+
+import numpy as np
+import pytest
 import torch
 
 from kernels.particles.view_coverage import view_coverage
 from kernels.rotations import from_rotation_vector, random_rotations
-from tasks.verdict.missing_data import view_words
+from tasks.verdict.missing_data import particles_for, view_words
 
 
 def test_a_preferred_view_asks_for_a_tilt():
@@ -17,3 +21,28 @@ def test_a_preferred_view_asks_for_a_tilt():
 def test_views_from_everywhere_ask_for_nothing():
     words = view_words(view_coverage(random_rotations(3000, torch.Generator().manual_seed(0))))
     assert words.startswith("views are even enough")
+
+
+def rosenthal_henderson(n, b_factor, one_over_d=0.0):
+    """Resolution by 1 / d² = (2 / B) ln N + one_over_d."""
+    return (2 / b_factor * np.log(n) + one_over_d) ** -0.5
+
+
+def test_particles_for_a_resolution_are_those_of_the_curve():
+    n = np.geomspace(1000, 400_000, 40)
+    curve = np.stack([n, *(rosenthal_henderson(n, b) for b in (150.0, 140.0, 160.0))], axis=1)
+    found = particles_for(curve, 2.6, 200.0)
+    for value, b_factor in ((found.n_particles, 150.0), (found.low, 140.0), (found.high, 160.0)):
+        assert value == pytest.approx(math.exp(b_factor / 2 / 2.6**2), rel=0.01)
+    assert found.n_exposures == math.ceil(found.n_particles / 200)
+
+
+def test_a_resolution_beyond_the_curve_has_no_number():
+    n = np.geomspace(1000, 400_000, 40)
+    curve = np.stack([n, *(rosenthal_henderson(n, b) for b in (150.0, 140.0, 160.0))], axis=1)
+    assert particles_for(curve, 1.5, 200.0) is None
+    assert particles_for(np.zeros((0, 4)), 3.0, 200.0) is None
+    between = particles_for(curve, float(curve[-1, 1:3].mean()), 200.0)
+    assert between is None  # only the finer end of the interval reaches it
+    most = particles_for(curve, float(curve[-1, 1]) + 1e-3, 200.0)
+    assert most.high is None
