@@ -13,7 +13,6 @@ from flows.settings import Settings
 from tasks.compare_with_truth import compare_with_truth
 from tasks.records.comparison import Comparison
 from tasks.records.session import StageReport
-from tasks.report_session import ReportSessionParams, report_session
 from tasks.simulate_session import SimulateSessionParams, simulate_session
 from tasks.workers.connection import connect
 
@@ -42,5 +41,4 @@ def demonstrate(
     reports = process_session(session_url, session_folder, recipe)
     if model_recipe is not None:
         reports = [*reports, *model(session_url, model_recipe)]
-        report_session(session_url, ReportSessionParams())
     return Demonstration(reports=[simulated, *reports], comparisons=compare_with_truth(session_url, session_folder))

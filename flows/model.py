@@ -20,6 +20,7 @@ from tasks.place_ligands import place_ligands
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
 from tasks.records.session import StageParams, StageReport
 from tasks.refine_model import missing_for_refinement, refine_model
+from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.session_store import SessionStore
 from tasks.validate_model import ValidateModelParams, validate_model
 
@@ -52,7 +53,8 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
 
     What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over; every round
     is kept, and ``models/chosen`` is the best of them. With ligands, ions and waters, where the map supports them, it
-    becomes ``models/placed``, which is judged once more. ``verdicts/chosen`` says what is to be done next.
+    becomes ``models/placed``, which is judged once more. ``verdicts/chosen`` says what is to be done next, and the
+    session's report shows it all.
 
     Returns
     -------
@@ -100,6 +102,7 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
             if _is_made(reports[-1]):
                 judged = {**on_map, "model": "placed"}
                 reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=judged)))
+    report_session(session_url, ReportSessionParams())
     return reports
 
 

@@ -15,6 +15,7 @@ from flows.sole_use import MAPS, sole_use
 from tasks.build_initial_map import build_initial_map
 from tasks.classify_2d import classify_2d
 from tasks.forecast_resolution import forecast_resolution
+from tasks.judge_session import JudgeSessionParams, judge_session
 from tasks.records.session import StageReport
 from tasks.refine_map import refine_map
 from tasks.sharpen_map import sharpen_map
@@ -31,7 +32,7 @@ GPU_SLOTS = "gpu-slots"
 
 @flow(name="renew", flow_run_name="renew {session_url}")
 def renew(session_url: str, recipe: Recipe | None = None, is_final: bool = False) -> list[StageReport]:
-    """Renew the classes, the first map and the refinement of a session as far as its particles have grown.
+    """Renew the classes, the first map, the refinement and the verdict of a session as far as its particles have grown.
 
     What is due is decided by counting and said in the log; where nothing is, no worker is asked for. Each renewal
     starts from the last one. Two renewals of one session never run at once: the second leaves, and the first or the
@@ -81,6 +82,7 @@ def renew_due(session_url: str, recipe: Recipe, is_final: bool = False) -> Itera
         yield refine_map(session_url, recipe.refine_map)
         yield sharpen_map(session_url, recipe.sharpen_map)
         yield forecast_resolution(session_url, recipe.forecast_resolution)
+        yield judge_session(session_url, JudgeSessionParams(model=None))
 
 
 def _said(what: str, decision: Decision) -> bool:

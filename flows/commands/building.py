@@ -24,7 +24,6 @@ from tasks.judge_session import JudgeSessionParams
 from tasks.ligands.params import PlaceLigandsParams
 from tasks.merge_models import MergeModelsParams
 from tasks.model_refinement.params import RefineModelParams
-from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.products.model_store import read_placement
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.products.verdict_store import read_verdict
@@ -114,7 +113,6 @@ def model(
         )
         with running_services():
             show_reports(model_flow(session, recipe))
-            report_session(session, ReportSessionParams())
         store = SessionStore.open(session)
         if store.product("validations/chosen").record() is not None:
             show_rounds(store.product("models/chosen").done_record("the chosen model"))

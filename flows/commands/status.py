@@ -10,6 +10,7 @@ from rich.table import Table
 from flows.commands.console import console, readable_errors
 from tasks.stores import ledger
 from tasks.stores.files.index import FileIndex
+from tasks.stores.products.verdict_store import standing_verdict
 from tasks.stores.session_store import SessionStore
 
 
@@ -42,5 +43,9 @@ def show_status(session: str) -> None:
     console.print(
         f"{len(found.lines)} seen = " + " + ".join(f"{n} {state}" for state, n in counts.items()), highlight=False
     )
+    verdict = standing_verdict(store)
+    if verdict is not None:
+        told = verdict.figures
+        console.print(f"Next        [bold]{told['decision']}[/bold]: {told['reason']}", highlight=False, soft_wrap=True)
     if (store.location / "report.html").read_bytes() is not None:
         console.print(f"Report      {store.url}/report.html", highlight=False, soft_wrap=True)

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from tasks.formats.map_file import write_map
 from tasks.formats.structure import write_structure
+from tasks.judge_session import JudgeSessionParams, judge_session
+from tasks.records.session import StageParams
 from tasks.stores.session_store import SessionStore
 from tasks.validation.simulated_map import simulate_map
 from tests.truth.filled_session import fill_session
@@ -46,6 +48,16 @@ def test_the_ledger_is_shown_and_balances(store):
     assert result.exit_code == 0, result.output
     numbers = [int(word) for word in result.output.split("seen =")[1].split() if word.isdigit()]
     assert sum(numbers[:4]) == int(result.output.split("seen =")[0].split()[-1])
+
+
+def test_the_status_says_what_is_to_be_done_next_while_it_holds(store, workers):
+    fill_session(store)
+    judge_session.fn(store.url, JudgeSessionParams(model=None))
+    told = runner.invoke(app, ["status", store.url], env={"COLUMNS": "200"}).output
+    assert "Next        collect more data: the map reaches 5.60 Å, chains can be traced from 4 Å on" in told
+    with store.product("maps/sharpened").write("sharpen_map", 9, StageParams(), {}):
+        pass
+    assert "Next" not in runner.invoke(app, ["status", store.url], env={"COLUMNS": "200"}).output
 
 
 def test_what_a_session_will_need_is_told_from_its_store(store):

@@ -124,9 +124,9 @@ def test_a_session_that_ended_is_brought_up_to_date_through_prefect_and_dask(sto
     )
     assert renew(store.url, recipe) == []
     reports = renew(store.url, recipe, is_final=True)
-    stages = ["classify_2d", "build_initial_map", "refine_map", "sharpen_map", "forecast_resolution"]
+    stages = ["classify_2d", "build_initial_map", "refine_map", "sharpen_map", "forecast_resolution", "judge_session"]
     assert [report.stage for report in reports] == stages
-    assert all(report.done for report in reports if report.stage != "sharpen_map")
+    assert all(report.done for report in reports if report.stage not in ("sharpen_map", "judge_session"))
     counts = count_session(store)
     assert (counts.n_classified, counts.n_selected, counts.n_mapped, counts.n_refined) == (60, 60, 60, 60)
     assert all(report.kept or report.skipped for report in renew(store.url, recipe, is_final=True))

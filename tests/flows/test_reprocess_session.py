@@ -45,13 +45,14 @@ KEPT = {
     "group_optics": (0, 3),
     "pick_particles": (0, 3), "extract_particles": (0, 3), "classify_2d": (0, 2), "build_initial_map": (0, 1),
     "refine_map": (0, 2), "sharpen_map": (0, 1), "forecast_resolution": (0, 1),
+    "judge_session": (0, 1),
 }  # fmt: skip
 
 
 def test_a_version_pays_only_for_what_depends_on_the_change(session):
     before = session.product("maps/sharpened").record()
     reports = reprocess_session(session.url, "sharp", {"sharpen_map.b_factor_angstrom2": -150.0})
-    assert counts(reports) == {**KEPT, "sharpen_map": (1, 0)}
+    assert counts(reports) == {**KEPT, "sharpen_map": (1, 0), "judge_session": (1, 0)}
     version = SessionStore.open(session.version_location("sharp").url)
     assert session.product("maps/sharpened").record() == before
     assert version.product("maps/sharpened").record().details["density_map"]["b_factor_angstrom2"] == -150
@@ -78,7 +79,9 @@ def test_only_what_failed_is_tried_again(session):
     ledger.rebuild(session)
     assert ledger.read_ledger(session).counts()["failed"] == 1
     reports = reprocess_session(session.url, only_failed=True)
-    of_all = ("classify_2d", "build_initial_map", "refine_map", "sharpen_map", "forecast_resolution")
+    of_all = (
+        "classify_2d", "build_initial_map", "refine_map", "sharpen_map", "forecast_resolution", "judge_session",
+    )  # fmt: skip
     whole_session = {stage: KEPT[stage] for stage in of_all}
     of_one = dict.fromkeys(
         ("diagnose_gain", "correct_motion", "estimate_ctf", "curate_exposures", "group_optics"), (0, 1)

@@ -95,7 +95,7 @@ def test_a_changed_parameter_recomputes_only_what_depends_on_it(solved, folder, 
         update={"sharpen_map": recipe.sharpen_map.model_copy(update={"b_factor_angstrom2": -80.0})}
     )
     reports = by_stage(process_session(str(folder / "session.zarr"), str(folder / "session"), changed))
-    assert [stage for stage, report in reports.items() if report.done] == ["sharpen_map"]
+    assert [stage for stage, report in reports.items() if report.done] == ["sharpen_map", "judge_session"]
     assert reports["correct_motion"].kept
 
 
