@@ -16,6 +16,7 @@ from flows.dock import DockingFailedError, DockRecipe
 from flows.dock import dock as dock_flow
 from flows.services import ServiceError
 from tasks.dock_model import DockModelParams
+from tasks.docking.tables import BODY_COLUMNS, body_words, not_placed_words, untrusted_words
 from tasks.formats.structure import write_structure
 from tasks.import_map import ImportMapParams
 from tasks.records.docking import Docking
@@ -95,28 +96,13 @@ def _count(told: str) -> int | None:
 
 def show_docking(found: Docking) -> None:
     """What lies where, what does not, and the symmetry of what does."""
-    table = Table(
-        "chain", "structure", "part", "residues", "probability", "correlation", "contrast", "inside",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-    )  # fmt: skip
+    table = Table(*BODY_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in found.placed:
-        table.add_row(
-            ",".join(row.chains),
-            f"{row.source}, copy {row.copy_number}",
-            row.part,
-            f"{row.first} to {row.last}, {row.n_residues}",
-            f"{row.probability:.2f}",
-            f"{row.correlation:.2f}",
-            f"{row.contrast:+.2f}",
-            f"{row.share_inside:.0%}",
-        )
+        table.add_row(*body_words(row))
     console.print(table)
     for one in found.symmetry:
         console.print(f"[bold]{one.source}[/bold]: {one.words}", soft_wrap=True)
     for lacking in found.not_placed:
-        copies = "" if lacking.n_copies is None else f", {lacking.n_copies} copies"
-        console.print(
-            f"[bold]{lacking.source}[/bold] ({lacking.part}{copies}) is not placed: {lacking.reason}", soft_wrap=True
-        )
+        console.print(f"[bold]{lacking.source}[/bold] {not_placed_words(lacking)}", soft_wrap=True)
     if found.n_untrusted:
-        console.print(f"{found.n_untrusted} residues of predictions are left out: their engine is not sure of them")
+        console.print(untrusted_words(found.n_untrusted))

@@ -18,6 +18,7 @@ from tasks.records.verdict import SessionVerdict
 from tasks.stores.commit import Record
 from tasks.validation.files import ValidationFiles, validate_files
 from tasks.validation.tables import region_rows, summary_rows
+from tasks.verdict.tables import DISAGREEMENT_COLUMNS, WEAK_PART_COLUMNS, disagreement_words, weak_part_words
 
 
 def validate(
@@ -79,28 +80,18 @@ def show_rounds(chosen: Record) -> None:
 def show_verdict(found: SessionVerdict) -> None:
     """Where a prediction and the model disagree, parts that the map shows less well, and what is to be done next."""
     if found.disagreements:
-        table = Table("prediction", "residues", "the map speaks for", "why", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(*DISAGREEMENT_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for one in found.disagreements:
-            table.add_row(f"{one.chain}/{one.first}-{one.last}", str(one.n_residues), _SPEAKS_FOR[one.side], one.why)
+            table.add_row(*disagreement_words(one))
         console.print(table)
-    for part in found.weak_parts:
-        console.print(
-            f"{part.n_residues} residues ({', '.join(part.residues[:4])}) are seen at {part.resolution_angstrom:.1f} Å,"
-            f" the whole at {part.rest_angstrom:.1f} Å; {part.mask} of verdicts/{found.model} is their mask",
-            soft_wrap=True,
-        )
+    if found.weak_parts:
+        weak = Table(*WEAK_PART_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for part in found.weak_parts:
+            weak.add_row(*weak_part_words(part))
+        console.print(weak)
     if found.missing.views:
         console.print(found.missing.views, soft_wrap=True)
     console.print(f"next: [bold]{found.decision}[/bold]: {found.reason}", soft_wrap=True)
-
-
-_SPEAKS_FOR = {
-    "map": "the model",
-    "prediction": "the prediction",
-    "not built": "the prediction, where nothing was built",
-    "not seen": "neither: nothing is seen",
-    "undecided": "does not tell",
-}
 
 
 def show_placement(found: Placement) -> None:
