@@ -24,6 +24,7 @@ from tasks.plots.style import encode_png
 from tasks.records.exposure import Exposure
 from tasks.records.session import StageParams
 from tasks.session_files.exposures import SessionFile, file_name, handed_on, is_done
+from tasks.session_files.part_masks import mask_files
 from tasks.session_files.particles import n_images, optics_group, write_particle_star, write_stack
 from tasks.states.files import WRITERS
 from tasks.stores.products.exposure_store import exposure_ctf, micrograph
@@ -103,6 +104,7 @@ def _files(store: SessionStore, params: ExportSessionParams) -> Iterator[Session
         yield from _map_files(store)
         yield from _model_files(store)
         yield from _state_files(store)
+        yield from mask_files(store)
     if params.has_micrographs and exposures:
         yield SessionFile("micrographs.star", partial(_write_micrograph_star, store, exposures))
         if any(is_done(store, f"exposures/{e}/estimate_ctf") for e in exposures):
