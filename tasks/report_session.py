@@ -18,6 +18,7 @@ from tasks.records.session import StageParams
 from tasks.report.artifacts import artifact_key, show_image, show_markdown
 from tasks.report.classes import classes_2d
 from tasks.report.contents import Contents, begins_with_a_map
+from tasks.report.docking import docking_section, is_docked
 from tasks.report.exposures import exposure_cards
 from tasks.report.live import show_course, show_page, show_problems
 from tasks.report.maps import final_map, initial_map
@@ -26,6 +27,7 @@ from tasks.report.session import course, trouble
 from tasks.report.stages import parameters_and_cost
 from tasks.report.states import compared_states, states_section
 from tasks.report.summary import header, summary
+from tasks.report.verdict import show_verdict, verdict_of, verdict_section
 from tasks.report.versions import versions_section
 from tasks.report.words import markdown_text
 from tasks.stores.ledger import read_ledger
@@ -76,9 +78,9 @@ def report_session(session_url: str, params: ReportSessionParams) -> str:
 
 
 def _shown(contents: Contents) -> list[tuple[str, str, Callable[[Contents], str]]]:
-    """Sections of a session that begins with exposures, or with a map; that of states where some were compared."""
+    """Sections of a session that begins with exposures, or with a map; some only where there is something to show."""
     shown = [s for s in _SECTIONS if s[0] in _OF_A_MAP] if begins_with_a_map(contents) else list(_SECTIONS)
-    return [s for s in shown if s[0] != "states" or compared_states(contents)]
+    return [s for s in shown if s[0] not in _IF_THERE or _IF_THERE[s[0]](contents)]
 
 
 def _section(
@@ -98,8 +100,10 @@ def _section(
 
 _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("summary", "Summary", summary),
+    ("verdict", "Verdict", verdict_section),
     ("map", "Map", final_map),
     ("model", "Model", model_section),
+    ("docking", "Docking", docking_section),
     ("states", "States", states_section),
     ("overview", "Session", course),
     ("trouble", "Not used", trouble),
@@ -110,8 +114,14 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Contents], str]], ...] = (
     ("stages", "Parameters", parameters_and_cost),
 )
 """Anchor, name in the menu, and what writes it; in the order of the page."""
-_OF_A_MAP = frozenset({"summary", "map", "model", "states", "stages"})
+_OF_A_MAP = frozenset({"summary", "verdict", "map", "model", "docking", "states", "stages"})
 """Those of a session that begins with the map of another program."""
+_IF_THERE: dict[str, Callable[[Contents], object]] = {
+    "verdict": verdict_of,
+    "docking": is_docked,
+    "states": compared_states,
+}
+"""Sections that a session has only where something was found."""
 
 
 def _publish(contents: Contents) -> None:
@@ -123,5 +133,5 @@ def _publish(contents: Contents) -> None:
             show_image(artifact_key(name, key), content, markdown_text(f"{name}: {alt}"))
     text = f"# Exposures of {markdown_text(name)}\n\n" + "\n\n".join(contents.cards[:_CARDS_IN_PREFECT])
     show_markdown(artifact_key(name, "exposures"), text, f"{markdown_text(name)}: exposures, those not used first")
-    for show in (show_page, show_problems, show_course):
+    for show in (show_page, show_problems, show_course, show_verdict):
         show(contents)

@@ -41,6 +41,8 @@ class ResidueColumn:
     unit: str = ""
     digits: int = 2
     classes: tuple[ResidueClass, ...] = ()
+    is_strip: bool = False
+    """Classes that are drawn as a strip below the residues."""
     is_share: bool = False
     """Drawn over the residues on an axis from 0 to 1."""
     is_expected: bool = False

@@ -11,6 +11,12 @@ from typing import Literal
 Tone = Literal["good", "warn", "bad", "plain"]
 
 
+class Markup(str):
+    """HTML that is put into a page as it is; all other text is escaped."""
+
+    __slots__ = ()
+
+
 def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
@@ -32,8 +38,13 @@ def tile(label: str, value: str, note: str = "", tone: Tone = "plain") -> str:
     )
 
 
-def badge(text: str, tone: Tone) -> str:
-    return f'<span class="badge {tone}">{escape(text)}</span>'
+def badge(text: str, tone: Tone) -> Markup:
+    return Markup(f'<span class="badge {tone}">{escape(text)}</span>')
+
+
+def residue_link(first: int, last: int, words: str) -> Markup:
+    """To residues of the model in its 3D view, by their indices."""
+    return Markup(f'<a href="#model" data-first="{first}" data-last="{last}">{escape(words)}</a>')
 
 
 def section(identifier: str, title: str, *parts: str) -> str:
@@ -55,16 +66,20 @@ def grid(parts: Iterable[str], kind: str = "pictures") -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """Cells are plain text; a column whose cells all look like numbers is set flush right."""
+    """Cells are plain text, or `Markup`; a column whose cells all look like numbers is set flush right."""
     cells = [list(row) for row in rows]
     is_number = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
     kinds = [' class="number"' if flag else "" for flag in is_number]
     head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(header, kinds))
     body = "\n".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds)) + "</tr>" for row in cells
+        "<tr>" + "".join(f"<td{kind}>{_cell(cell)}</td>" for cell, kind in zip(row, kinds)) + "</tr>" for row in cells
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    return text if isinstance(text, Markup) else escape(text)
 
 
 def _is_number(text: str) -> bool:
@@ -183,6 +198,8 @@ figcaption { margin-top:.25rem; }
 .card .reason { max-width:none; color:var(--bad); font-size:.88rem; margin:0; overflow-wrap:anywhere; }
 .card .figures { font-size:.84rem; max-width:none; color:var(--soft); margin:0; font-variant-numeric:tabular-nums; }
 .card img { width:100%; }
+.decision { font-size:1.05rem; max-width:90ch; } .decision .badge { font-size:.95rem; margin-right:.4rem; }
+h3:not(:first-child) { margin-top:1.1rem; }
 .steps { display:flex; flex-wrap:wrap; gap:.4rem; list-style:none; margin:.2rem 0 1rem; padding:0; font-size:.86rem; }
 .steps li { border:1px solid var(--line); border-radius:6px; padding:.2rem .6rem; background:var(--paper); }
 .steps li.todo { color:var(--soft); border-style:dashed; background:none; }

@@ -13,6 +13,7 @@ from tasks.records.exposure import Exposure
 from tasks.report.words import value_words
 from tasks.stores.commit import Reader, Record
 from tasks.stores.ledger import Ledger
+from tasks.stores.products.verdict_store import standing_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
 
@@ -110,6 +111,15 @@ def validation_record(contents: Contents, name: str, model: Record) -> Record | 
     """That of this very model, not of one that had its name before."""
     judged = contents.record(f"validations/{name}")
     return judged if judged is not None and judged.inputs.get(f"models/{name}") == model.fingerprint else None
+
+
+def verdict_record(contents: Contents) -> Record | None:
+    """That of the verdict which holds for the session as it is."""
+    try:
+        return standing_verdict(contents.store)
+    except StoreError as error:
+        logger.warning("report_session: %s", error)
+        return None
 
 
 def begins_with_a_map(contents: Contents) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tasks.report.artifacts import artifact_key, show_image, show_markdown, show_table
-from tasks.report.contents import Contents
+from tasks.report.contents import Contents, verdict_record
 from tasks.report.outcomes import TONES, outcome_of
 from tasks.report.session import course_png
 from tasks.report.summary import set_stages_done, stages_reached, verdict
-from tasks.report.words import markdown_text, number_words
+from tasks.report.words import markdown_table, markdown_text, number_words
 from tasks.stores.ledger import Line, read_ledger
 from tasks.stores.session_store import SessionStore
 
@@ -113,19 +113,20 @@ def session_markdown(contents: Contents) -> str:
     parts = [
         f"# {markdown_text(name)}",
         f"**{markdown_text(verdict(contents))}**",
+        *_next(contents),
         f"As of {now}.",
-        _table(("seen", *TONES), [[number_words(n) for n in (len(lines), *(counts[word] for word in TONES))]]),
+        markdown_table(("seen", *TONES), [[number_words(n) for n in (len(lines), *(counts[word] for word in TONES))]]),
         "## Progress",
-        _table(("stage", "exposures", ""), [*exposures, *wholes]),
+        markdown_table(("stage", "exposures", ""), [*exposures, *wholes]),
     ]
     problems = [row for row in ledger_rows(lines)[:5] if row["exposure"]]
     if problems:
         parts += [
             "## What went wrong last",
-            _table(tuple(problems[0]), [[markdown_text(cell) for cell in row.values()] for row in problems]),
+            markdown_table(tuple(problems[0]), [list(row.values()) for row in problems]),
             f"[All that is not used](/artifacts/key/{artifact_key(name, 'ledger')})",
         ]
-    further = ["overview", "fsc", "classes-2d", "map-projections", "orientations", "exposures", "versions"]
+    further = ["overview", "verdict", "fsc", "classes-2d", "map-projections", "orientations", "exposures", "versions"]
     links = " · ".join(f"[{word}](/artifacts/key/{artifact_key(name, word)})" for word in further)
     parts += [
         "## Report",
@@ -135,6 +136,14 @@ def session_markdown(contents: Contents) -> str:
     if contents.web_folder:
         parts.insert(3, f"[Open the report]({contents.web_folder.rstrip('/')}/{_store_name(contents)}/report.html)")
     return "\n\n".join(parts)
+
+
+def _next(contents: Contents) -> list[str]:
+    """What is to be done, while a verdict holds."""
+    record = verdict_record(contents)
+    if record is None:
+        return []
+    return [f"Next: **{record.figures['decision']}**: {markdown_text(str(record.figures['reason']))}"]
 
 
 def ledger_rows(lines: Sequence[Line]) -> list[dict[str, str]]:
@@ -169,11 +178,6 @@ def _bar(n: int, n_total: int) -> tuple[str, str]:
 def _blocks(share: float) -> str:
     length = int(_BAR_LENGTH * share)
     return "█" * length + "░" * (_BAR_LENGTH - length)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _store_name(contents: Contents) -> str:

@@ -7,19 +7,17 @@ from html import escape
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.residue_places import places_of_residues
-from tasks.plots import models as model_plots
 from tasks.plots import page
-from tasks.plots.model_view import MapCut, ModelView, ResidueColumn, view_html, view_scripts
+from tasks.plots.model_view import ModelView, view_html, view_scripts
 from tasks.plots.profile import residue_profile
-from tasks.plots.style import png
 from tasks.records.model import ModelValidation
 from tasks.report.contents import Contents, figures_line, models_of, validation_record
 from tasks.report.maps import MAP_NAMES
-from tasks.report.model_columns import Region, columns_of, is_followed, regions_of
+from tasks.report.model_columns import Region, columns_of, regions_of
 from tasks.report.model_history import history, rounds_of, told_figures, validation_summary
-from tasks.report.model_map import around_model, map_cut, near_only, sigma_of
+from tasks.report.model_picture import density_around, still_picture
 from tasks.report.model_placement import placement_tables
+from tasks.report.verdict_columns import verdict_columns
 from tasks.report.words import plural, time_words
 from tasks.stores.commit import Record
 from tasks.stores.products.map_store import density_grid
@@ -27,7 +25,7 @@ from tasks.stores.products.model_store import mmcif_bytes, read_model, read_plac
 from tasks.stores.products.validation_store import read_validation
 
 _SHOWN_REGIONS = 60
-_BUILDERS = ("build_model",)
+_BUILDERS = ("build_model", "dock_model")
 
 
 def model_section(contents: Contents) -> str:
@@ -40,7 +38,9 @@ def model_section(contents: Contents) -> str:
     validation = _validation(contents, name, record)
     map_name = _map_of(contents, record)
     columns = columns_of(model, _built(contents, model, record), validation, _local_resolution(contents, map_name))
-    part, cut, reason = _density(contents, map_name, model)
+    columns += verdict_columns(contents.store, model)
+    part, cut, reason = density_around(contents, map_name, model)
+    coloured = next((c for c in columns if not c.is_expected and not c.classes), None)
     view = ModelView(
         mmcif_bytes(contents.store, name), f"{contents.store.session.name}-{name}.cif", model.residues, columns, cut
     )
@@ -50,7 +50,7 @@ def model_section(contents: Contents) -> str:
         page.paragraph(_facts(model, name, record), "meta"),
         validation_summary(validation) if validation else figures_line(told_figures(record)),
         page.paragraph(cut.words if cut else reason, "note"),
-        view_html(view, _still(contents, model, columns, part, name)),
+        view_html(view, still_picture(contents, "model", name, model, part, coloured)),
         residue_profile(model.residues, columns),
         _regions(model, regions_of(model, validation, columns)),
         placement_tables(read_placement(contents.store, name)) if record.stage == "place_ligands" else "",
@@ -108,39 +108,6 @@ def _local_resolution(contents: Contents, map_name: str | None) -> DensityGrid |
     return density_grid(contents.store, map_name, "local_resolution")
 
 
-def _density(
-    contents: Contents, map_name: str | None, model: AtomicModel
-) -> tuple[DensityGrid | None, MapCut | None, str]:
-    """The map around the model, the same for the page, or why there is none."""
-    if map_name is None:
-        return None, None, "There is no map to show with the model."
-    grid = density_grid(contents.store, map_name)
-    try:
-        part = around_model(grid, model)
-        return part, map_cut(part, model, sigma_of(part, model), map_name, grid.voxel_size_angstrom), ""
-    except ValueError as error:
-        return None, None, f"The map {map_name} is not shown: {error}."
-
-
-def _still(
-    contents: Contents, model: AtomicModel, columns: Sequence[ResidueColumn], part: DensityGrid | None, name: str
-) -> str:
-    column = next((c for c in columns if not c.is_expected and not c.classes), None)
-    places = places_of_residues(model).numpy()
-    figure = model_plots.trace_in_map(
-        places,
-        is_followed(model, places),
-        column.values if column else None,
-        f"{column.label} / {column.unit}" if column and column.unit else column.label if column else "",
-        (column.worst, column.best) if column else (0, 1),
-        near_only(part, model).numpy() if part else None,
-        part.voxel_size_angstrom if part else 1.0,
-        part.origin_angstrom.tolist() if part else (0, 0, 0),
-    )
-    coloured = f", coloured by {column.label}" if column else ""
-    return contents.show("model", png(figure), f"Backbone of the model {name} over its map along three axes{coloured}")
-
-
 def _regions(model: AtomicModel, regions: Sequence[Region]) -> str:
     if not regions:
         return ""
@@ -150,9 +117,7 @@ def _regions(model: AtomicModel, regions: Sequence[Region]) -> str:
         first, last = model.residues[region.first], model.residues[region.last]
         n = region.last - region.first + 1
         words = str(first) if n == 1 else f"{first} to {last.name}{last.number}{last.insertion_code}"
-        lines.append(
-            f'<li><a href="#model" data-first="{region.first}" data-last="{region.last}">{escape(words)}</a>'
-            f" · {escape(region.words)} · {plural(n, 'residue')}</li>"
-        )
+        link = page.residue_link(region.first, region.last, words)
+        lines.append(f"<li>{link} · {escape(region.words)} · {plural(n, 'residue')}</li>")
     left = f", the longest {len(longest)} of {len(regions)}" if len(longest) < len(regions) else ""
     return f'<h3>Regions that want a look{left}</h3><ul class="regions">{"".join(lines)}</ul>'

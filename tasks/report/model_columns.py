@@ -97,7 +97,9 @@ def _validated(model: AtomicModel, validation: ModelValidation) -> list[ResidueC
     def classes(identifier: str, label: str, kinds: Sequence[ResidueClass]) -> list[ResidueColumn]:
         index = {kind.label: i for i, kind in enumerate(kinds)}
         values = np.array([index.get(getattr(row, identifier), -1) if row is not None else -1 for row in found])
-        return [ResidueColumn(identifier, label, values, classes=tuple(kinds))] if (values >= 0).any() else []
+        is_strip = kinds is VERDICTS
+        column = ResidueColumn(identifier, label, values, classes=tuple(kinds), is_strip=is_strip)
+        return [column] if (values >= 0).any() else []
 
     shares = [
         ResidueColumn("probability", "probability of being right", figures("probability"), is_share=True),

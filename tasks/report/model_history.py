@@ -30,7 +30,7 @@ def validation_summary(found: ModelValidation) -> str:
     if found.fsc_work is not None and found.fsc_free is not None:
         crossing += f"; half maps {found.fsc_work:.2f}, free {found.fsc_free:.2f}"
     tiles = [
-        page.tile("Verdict", found.decision, tone=_TONES[found.decision]),
+        page.tile("Validation", found.decision, tone=_TONES[found.decision]),
         page.tile("Trusted", _percent(found.trusted_percent), "of the residues that were judged"),
         page.tile("Q-score", f"{found.q_score:.2f}", f"{found.q_expected:.2f} in good models at this resolution"),
         page.tile("Correlation", f"{found.cc_mask:.2f}", "with the map around the model"),

@@ -17,6 +17,7 @@ from tasks.report.contents import (
     models_of,
     stages_of_models,
     validation_record,
+    verdict_record,
 )
 from tasks.report.maps import best_map, resolution_of
 from tasks.report.outcomes import SERIES, TONES, outcome_of, values_of
@@ -59,12 +60,12 @@ def _map_and_model(contents: Contents) -> str:
         words = f"a map at {resolution:.2f} Å"
     else:
         words = "a map without a resolution estimate" if best else "no refined map yet"
+    decided = verdict_record(contents)
     if models:
         name, record = models[-1]
         words += f" with a model of {plural(int(record.figures.get('n_residues') or 0), 'residue')}"
-        judged = validation_record(contents, name, record)
-        words += f", verdict: {judged.figures.get('decision')}" if judged else ""
-    return words
+        decided = decided or validation_record(contents, name, record)
+    return words + (f", verdict: {decided.figures.get('decision')}" if decided else "")
 
 
 def summary(contents: Contents) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 _THIN = "\u202f"
@@ -12,8 +13,8 @@ def number_words(value: int) -> str:
     return f"{value:,}".replace(",", _THIN)
 
 
-def plural(n: int, word: str) -> str:
-    return f"{number_words(n)} {word}" + ("" if n == 1 else "s")
+def plural(n: int, word: str, many: str | None = None) -> str:
+    return f"{number_words(n)} {word if n == 1 else many or word + 's'}"
 
 
 def time_words(iso: str) -> str:
@@ -33,3 +34,9 @@ def value_words(value: object) -> str:
 def markdown_text(text: str) -> str:
     """Text without what Markdown or HTML would act on."""
     return re.sub(r"([\\`*_\[\]<>()#|!])", r"\\\1", text.replace("\n", " "))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Of cells of plain text."""
+    lines = [header, ["---"] * len(header), *([markdown_text(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

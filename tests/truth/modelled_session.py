@@ -8,12 +8,17 @@ import numpy as np
 import torch
 
 from kernels.models.atomic_model import AtomicModel, joined
+from kernels.models.disagreement import PREDICTION
 from tasks.records.density_map import DensityMap
+from tasks.records.docking import Docking, FoundSymmetry, NotPlaced, PlacedBody
 from tasks.records.model import ModelValidation, Region, ResidueValidation
 from tasks.records.session import StageParams
-from tasks.stores.products.map_store import describe
+from tasks.records.verdict import Disagreement, MissingData, SessionVerdict, WeakPart
+from tasks.stores.products.docking_store import write_docking
+from tasks.stores.products.map_store import density_grid, describe
 from tasks.stores.products.model_store import write_model
 from tasks.stores.products.validation_store import write_validation
+from tasks.stores.products.verdict_store import write_verdict
 from tasks.stores.session_store import SessionStore
 from tests.truth.model_maps import simulated_maps
 from tests.truth.peptides import helix
@@ -113,4 +118,84 @@ def refine_and_validate(store: SessionStore, modelled: Modelled) -> ModelValidat
     inputs = {"models/refined": record.fingerprint if record else "", "maps/imported": "x"}
     with store.product("validations/refined").write("validate_model", 1, StageParams(), inputs) as attempt:
         write_validation(attempt, found)
+    return found
+
+
+DISAGREEMENTS = (
+    Disagreement(
+        chain="A", first="10", last="15", n_residues=6, side="prediction", why="the density fits the prediction better",
+        lddt=0.31, plddt=88.0, built_probability=0.2, predicted_probability=0.93, of_model=("A/10-15",),
+    ),
+    Disagreement(
+        chain="B", first="130", last="137", n_residues=8, side="not built", why="nothing was built", lddt=None,
+        plddt=91.0, built_probability=None, predicted_probability=0.9,
+    ),
+)  # fmt: skip
+WEAK = slice(36, 48)
+"""Residues, all of the second chain, that the map shows less well."""
+
+
+def judge_refined(store: SessionStore, modelled: Modelled) -> SessionVerdict:
+    """``verdicts/refined`` of what `refine_and_validate` made, beside a prediction."""
+    sides = np.zeros(modelled.model.n_residues, dtype=np.int8)
+    sides[DOUBTFUL] = PREDICTION
+    sides[-1] = -1
+    first, last = (modelled.model.residues[i].number for i in (WEAK.start, WEAK.stop - 1))
+    weak = WeakPart(
+        mask="mask_1", residues=(f"B/{first}-{last}",), n_residues=WEAK.stop - WEAK.start, resolution_angstrom=4.4,
+        rest_angstrom=3.1,
+    )  # fmt: skip
+    missing = MissingData(
+        n_particles=1360, resolution_angstrom=3.0, forecast="2.8 Å (2.6 to 3.0) with 44 exposures", evenness=0.35,
+        seldom_share=0.2, weakest_direction=(1.0, 0.0, 0.0), views="views are uneven (0.35 of 1)",
+    )  # fmt: skip
+    found = SessionVerdict(
+        model="refined", map="imported", prediction="alpha", decision="rebuild here",
+        reason="the map speaks for the prediction at 14 residues: A/10-15, B/130-137", resolution_angstrom=3.0,
+        goal_angstrom=2.5, rebuild=("A/10-15", "B/130-137 of the prediction"), weak_parts=(weak,),
+        disagreements=DISAGREEMENTS, missing=missing,
+    )  # fmt: skip
+    addresses = ["models/refined", "validations/refined", "maps/imported"]
+    params = JudgedParams(model="refined")
+    with store.product("verdicts/refined").write("judge_session", 2, params, store.fingerprints(addresses)) as attempt:
+        attempt.write("side", sides)
+        near = density_grid(store, "imported").voxels > 0
+        attempt.write("mask_1", near.numpy().astype(np.float32))
+        write_verdict(attempt, found)
+    return found
+
+
+class JudgedParams(StageParams):
+    """Stands in for those of `judge_session`."""
+
+    model: str | None
+
+
+def dock_two(store: SessionStore, modelled: Modelled) -> Docking:
+    """``models/docked``: the two helices as copies of one structure, and what was asked for in vain."""
+    bodies = [
+        PlacedBody(
+            source="helix.pdb", copy_number=i + 1, part="whole", chains=(chain,), first=f"{chain}/ALA1", last="end",
+            n_residues=n, rotation=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), shift_angstrom=(0.0, 0.0, 0.0),
+            correlation=0.71 - 0.1 * i, contrast=0.22, z_score=9.0, share_inside=0.98, probability=0.97 - 0.2 * i,
+            overlap=0.0, is_from_symmetry=i == 1,
+        )
+        for i, (chain, n) in enumerate(zip("AB", map(len, SEQUENCES)))
+    ]  # fmt: skip
+    found = Docking(
+        map="imported", resolution_angstrom=3.0, placed=tuple(bodies), n_untrusted=7,
+        not_placed=(NotPlaced(source="lid<1>", part="part 2 of 2", n_copies=1, n_residues=40, reason="no place fits"),),
+        symmetry=(
+            FoundSymmetry(
+                source="helix.pdb", name="C2", axis=(1.0, 0.0, 0.0), centre_angstrom=(0.0, 0.0, 0.0), n_copies=2,
+                error_angstrom=0.4, n_completed=1,
+            ),
+        ),
+    )  # fmt: skip
+    probability = torch.tensor([97.0 if r.chain == "A" else 77.0 for r in modelled.model.residues])
+    docked = replace(modelled.model, b_factor_angstrom2=probability[modelled.model.residue])
+    inputs = store.fingerprints(["maps/imported"])
+    with store.product("models/docked").write("dock_model", 1, StageParams(), inputs) as attempt:
+        write_model(attempt, docked, "docked")
+        write_docking(attempt, found)
     return found

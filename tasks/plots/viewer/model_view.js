@@ -199,7 +199,7 @@
       });
     }
     for (const link of document.querySelectorAll("a[data-first]")) link.addEventListener("click", (event) => {
-      event.preventDefault();
+      if (viewer) event.preventDefault();  // else it leads to the section
       select(Number(link.dataset.first), Number(link.dataset.last));
       view.scrollIntoView({block: "nearest"});
     });

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.session_store import SessionStore
-from tests.truth.modelled_session import DOUBTFUL, fill_with_models
+from tests.truth.modelled_session import DOUBTFUL, dock_two, fill_with_models, judge_refined, refine_and_validate
 
 pytest.importorskip("selenium", reason="selenium is not installed; `make setup` installs it")
 from selenium.webdriver.common.action_chains import ActionChains
@@ -192,6 +192,42 @@ def nothing_left(page, path):
     assert {url for url in asked if not url.startswith(("data:", "blob:", "chrome:"))} == {path.as_uri()}
     complaints = [e["message"] for e in page.driver.get_log("browser") if e["level"] == "SEVERE"]
     assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    store = SessionStore.create(str(tmp_path_factory.mktemp("judged") / "session.zarr"), "judged")
+    modelled = fill_with_models(store)
+    dock_two(store, modelled)
+    refine_and_validate(store, modelled)
+    judge_refined(store, modelled)
+    return Path(report_session.fn(store.url, ReportSessionParams()))
+
+
+def test_a_verdict_leads_to_the_residues_that_it_is_about(judged, tmp_path):
+    with opened(judged, tmp_path, SOFTWARE_WEBGL) as page:
+        page.driver.set_script_timeout(60)
+        page.open("")
+        wait(page, lambda: state(page).get("state"))
+        page.sees("rebuild here", "Where model and prediction disagree", "Weak parts", "Docking")
+        for identifier in ("verdict", "docking"):
+            page.driver.execute_script(
+                "document.getElementById(arguments[0]).scrollIntoView({behavior: 'instant'})", identifier
+            )
+            page.picture(f"report-{identifier}")
+        link = page.driver.find_element(By.CSS_SELECTOR, "#verdict td a[data-first]")
+        page.driver.execute_script("arguments[0].click()", link)
+        wait(page, lambda: state(page).get("residue") == f"A|{DOUBTFUL.start + 1}|")
+        assert "map speaks for the prediction" in page.driver.find_element(By.ID, "model-status").text
+        choose(page, "colour", "side")
+        legend = page.driver.find_element(By.ID, "model-legend").text
+        assert "as the prediction" in legend and "map speaks for the model" in legend
+        choose(page, "colour", "weak_part")
+        assert "weak part, mask_1" in page.driver.find_element(By.ID, "model-legend").text
+        page.driver.set_window_size(700, 1000)  # nothing sticks out of a narrow window
+        wide = page.driver.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= page.driver.execute_script("return window.innerWidth")
+        nothing_left(page, judged)
 
 
 def test_without_webgl_the_pictures_stay_and_the_reason_is_told(report, tmp_path):
