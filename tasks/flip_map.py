@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from kernels.maps.alignment import inverted
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_map, describe, read_map
+from tasks.stores.products.map_store import HALVES_OF, density_map, describe, read_map
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
 
@@ -18,8 +18,6 @@ FLIPPED = "flipped"
 """Name of the map that `flip_map` makes."""
 _HALVES = ("half_1", "half_2")
 _ARRAYS = ("map", *_HALVES, "mask", "local_resolution")
-_HALVES_OF = {"sharpened": "refined"}
-"""Maps whose halves are in another product."""
 
 
 class FlipMapParams(StageParams):
@@ -43,7 +41,7 @@ def _address(_item: str) -> str:
 
 
 def _sources(item: str) -> list[str]:
-    return [item, *([_HALVES_OF[item]] if item in _HALVES_OF else [])]
+    return [item, *([HALVES_OF[item]] if item in HALVES_OF else [])]
 
 
 def _inputs(_store: SessionStore, item: str) -> list[str]:

@@ -13,7 +13,7 @@ from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, half_grids, map_mates, masked_grid
+from tasks.stores.products.map_store import density_grid, density_map, half_grids, halves_of, map_mates, masked_grid
 from tasks.stores.products.model_store import model_in_map, read_model
 from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
@@ -54,9 +54,10 @@ _IN = " in "
 """Between the names of model and map in an item."""
 
 
-def _inputs(_store: SessionStore, item: str) -> list[str]:
+def _inputs(store: SessionStore, item: str) -> list[str]:
     model, density = item.split(_IN)
-    return [f"models/{model}", f"maps/{density}"]
+    halves = halves_of(store, density)
+    return [f"models/{model}", f"maps/{density}", *([f"maps/{halves}"] if halves not in (None, density) else [])]
 
 
 def _address(item: str) -> str:
@@ -64,7 +65,7 @@ def _address(item: str) -> str:
 
 
 def _validate(store: SessionStore, item: str, params: ValidateModelParams, attempt: Attempt) -> None:
-    halves, resolution = half_grids(store, params.map), params.resolution_angstrom
+    halves, resolution = half_grids(store, halves_of(store, params.map)), params.resolution_angstrom
     if resolution is None and halves is None:
         resolution = density_map(store, params.map).resolution_angstrom
     grid, model = density_grid(store, params.map), read_model(store, params.model)
@@ -96,4 +97,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelPara
     )
 
 
-_validation = Stage("validate_model", 4, "CPU", _validate, _inputs, _address, _needs)
+_validation = Stage("validate_model", 5, "CPU", _validate, _inputs, _address, _needs)

@@ -14,6 +14,9 @@ from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.session_store import SessionStore
 
+HALVES_OF = {"sharpened": "refined"}
+"""Maps whose halves are in another product."""
+
 
 def describe(attempt: Attempt, density_map: DensityMap) -> None:
     """Attach the record to a map product that is being written."""
@@ -84,6 +87,11 @@ def half_grids(store: SessionStore, *names: str | None) -> tuple[DensityGrid, De
     """Those of the first of these maps that is there and has half maps; None where none has."""
     name = with_halves(store, *names)
     return None if name is None else (density_grid(store, name, "half_1"), density_grid(store, name, "half_2"))
+
+
+def halves_of(store: SessionStore, name: str) -> str | None:
+    """The map with the halves that a map was made from: itself, or the one that was sharpened; None where none are."""
+    return with_halves(store, name, HALVES_OF.get(name))
 
 
 @dataclass(frozen=True)
