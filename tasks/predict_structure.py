@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +20,12 @@ from tasks.prediction.boltz import Boltz
 from tasks.prediction.colabfold import ColabFold
 from tasks.prediction.engine import Engine, EnginePlace, predicted
 from tasks.prediction.request import Request, chains_of, ligands_of
+from tasks.prediction.templates import templates_of
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
+from tasks.stores.products.model_store import read_model
 from tasks.stores.products.prediction_store import write_predictions
+from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.device import device
 from tasks.workers.stage import Stage, run_stage
@@ -57,6 +61,10 @@ class PredictStructureParams(StageParams):
     """Folder of its weights; None for the place that it takes itself."""
     is_server_asked: bool = False
     """Whether the engine may send sequences to a public server, which aligns them."""
+    template: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of a model in the store that the engine is shown; of its residues those that its validation trusts."""
+    most_from_template_angstrom: float | None = Field(default=None, gt=0)
+    """How far the prediction may be from it, where the engine is Boltz; None for as far as it finds right."""
     n_samples: int = Field(default=5, ge=1, le=100)
     seed: int = Field(default=0, ge=0)
     seconds: float = Field(default=4 * 3600.0, gt=0)
@@ -75,8 +83,15 @@ class PredictStructureParams(StageParams):
         if self.file is None:
             chains_of(self.sequences, self.copies, self.alignments)
             ligands_of(self.ligands)
+        elif self.template is not None:
+            raise ValueError(
+                f"{self.file}: is a prediction that was made already, which cannot be shown models/{self.template};"
+                " leave it out to have an engine run"
+            )
         elif not Path(self.file).exists():
             raise ValueError(f"{self.file}: is not there; give a model file, or the folder or zip of a prediction")
+        if self.most_from_template_angstrom is not None and self.template is None:
+            raise ValueError("found `most_from_template_angstrom` without a `template`; name the model to be near to")
         return self
 
 
@@ -91,24 +106,31 @@ def predict_structure(session_url: str, params: PredictStructureParams) -> Stage
     """``predictions/<name>``: structures with pLDDT from 0 to 100, PAE in Å, and where they come from.
 
     An engine runs as a program of its own in its own environment, with a GPU where the worker has one; its memory is
-    that of its manual. Reading files takes 10 bytes a pair of residues.
+    that of its manual. With a template it is shown what was fitted to a map; ``template`` in the record says what of
+    which chain. Reading files takes 10 bytes a pair of residues.
     """
     given = [Path(path) for path in (params.file, params.pae, *params.alignments) if path]
     digests = tuple(content_digest(*_files(path), remedy="give what an engine wrote") for path in given)
     content = _ContentParams(digests=digests, **params.model_dump())
-    return run_stage(session_url, _reading if params.file else _prediction, [f"predictions/{params.name}"], content)
+    item = f"predictions/{params.name}" + (f"{_SHOWN}{params.template}" if params.template else "")
+    return run_stage(session_url, _reading if params.file else _prediction, [item], content)
 
 
 def _files(path: Path) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
-def _no_inputs(_store: SessionStore, _item: str) -> list[str]:
-    return []
+_SHOWN = " with "
+"""In an item, before the name of the template."""
+
+
+def _inputs(_store: SessionStore, item: str) -> list[str]:
+    template = item.partition(_SHOWN)[2]
+    return [f"models/{template}", f"validations/{template}"] if template else []
 
 
 def _address(item: str) -> str:
-    return item
+    return item.partition(_SHOWN)[0]
 
 
 def _read(_store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
@@ -118,14 +140,17 @@ def _read(_store: SessionStore, _item: str, params: _ContentParams, attempt: Att
     write_predictions(attempt, found)
 
 
-def _predict(_store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
+def _predict(store: SessionStore, _item: str, params: _ContentParams, attempt: Attempt) -> None:
     request = Request(
         params.name,
         chains_of(params.sequences, params.copies, params.alignments),
         ligands_of(params.ligands),
         params.n_samples,
         params.seed,
+        most_from_template_angstrom=params.most_from_template_angstrom,
     )
+    if params.template is not None:
+        request = _with_template(store, params.template, request, attempt)
     place = EnginePlace(
         params.program or _PROGRAMS[params.engine],
         None if params.weights is None else Path(params.weights),
@@ -134,9 +159,30 @@ def _predict(_store: SessionStore, _item: str, params: _ContentParams, attempt: 
         params.seconds,
     )
     with tempfile.TemporaryDirectory(prefix="prediction-") as folder:
-        found = read_predictions(predicted(_ENGINES[params.engine], request, place, Path(folder)))
+        found = predicted(_ENGINES[params.engine], request, place, Path(folder))
     _check_sequences(found[0], params)
-    write_predictions(attempt, found)
+    told = {"template": params.template}
+    write_predictions(attempt, [replace(one, source=one.source.model_copy(update=told)) for one in found])
+
+
+def _with_template(store: SessionStore, name: str, request: Request, attempt: Attempt) -> Request:
+    """The request with what is shown of a model, which goes into the record."""
+    model, judged = read_model(store, name), read_validation(store, name)
+    of = store.product(f"validations/{name}").done_record(f"validation of {name!r}").inputs.get(f"models/{name}")
+    if of != store.product(f"models/{name}").done_record(f"model {name!r}").fingerprint:
+        raise ValueError(f"validations/{name} is of an earlier models/{name}; run validate_model again")
+    trusted = {(r.chain, r.number, r.insertion_code) for r in judged.residues if r.verdict == "trust"}
+    is_trusted = torch.tensor([(r.chain, r.number, r.insertion_code) in trusted for r in model.residues])
+    templates, sources = templates_of(model, is_trusted, request, f"models/{name}")
+    attempt.details["template"] = {
+        "model": name,
+        "chains": [
+            {"chain": one.name, "of": sources[one.name], "shown": one.model.n_residues, "residues": len(one.letters)}
+            for one in templates
+        ],
+    }
+    attempt.figures["template"] = name
+    return replace(request, templates=templates)
 
 
 def _check_sequences(prediction: Prediction, params: PredictStructureParams) -> None:
@@ -169,5 +215,5 @@ def _shared(first: str, second: str) -> float:
     return float(((windows == a).sum(1) / overlap).max())
 
 
-_reading = Stage("predict_structure", 1, "CPU", _read, _no_inputs, _address)
-_prediction = Stage("predict_structure", 1, "GPU", _predict, _no_inputs, _address)
+_reading = Stage("predict_structure", 1, "CPU", _read, _inputs, _address)
+_prediction = Stage("predict_structure", 1, "GPU", _predict, _inputs, _address)

@@ -57,6 +57,10 @@ def predict(
     ask_server: Annotated[
         bool, typer.Option(help="Let the engine send the sequences to a public server that aligns them.")
     ] = False,
+    template: Annotated[
+        str | None,
+        typer.Option(help="Name of a judged model in the session that the engine is shown, as refined or chosen."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How often it is predicted; the best comes first.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the engine.")] = 0,
     name: Annotated[str, typer.Option(help="Of the prediction in the store.")] = "predicted",
@@ -75,6 +79,7 @@ def predict(
             program=program,
             weights=None if weights is None else str(weights.absolute()),
             is_server_asked=ask_server,
+            template=template,
             n_samples=samples,
             seed=seed,
         )
@@ -90,6 +95,10 @@ def _show(store: SessionStore, name: str) -> None:
     chains = len({residue.chain for residue in structure.model.residues})
     told = [f"{structure.model.n_residues} residues in {chains} chains", f"pLDDT {float(structure.plddt.mean()):.1f}"]
     told += [f"{what} {value:.2f}" for what, value in (("pTM", structure.ptm), ("ipTM", structure.iptm)) if value]
+    shown = store.product(f"predictions/{name}").done_record(f"prediction {name!r}").details.get("template")
+    if shown:
+        chains_shown = (f"{c['shown']} of {c['residues']} residues of chain {c['chain']}" for c in shown["chains"])
+        told.append(f"shown {', '.join(chains_shown)} as in models/{shown['model']}")
     told.append("PAE" if structure.pae_angstrom is not None else "no PAE")
     console.print(f"{source.engine}: {', '.join(told)}; licence: {source.licence or 'not told'}", soft_wrap=True)
     table = Table("pLDDT", "residues")

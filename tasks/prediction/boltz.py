@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tasks.formats.template import template_mmcif
 from tasks.prediction.engine import EngineError, EnginePlace
 from tasks.prediction.request import Chain, Request
 
@@ -29,7 +30,9 @@ class Boltz:
                 f"Boltz: sequence {', '.join(map(str, missing))} has no alignment; give one with --alignment, or allow"
                 " a public server to be asked with --ask-server (it is sent the sequence)"
             )
-        document = {"version": 1, "sequences": self._entries(request)}
+        document: dict[str, Any] = {"version": 1, "sequences": self._entries(request)}
+        if request.templates:
+            document["templates"] = [self._template(request, folder / "template.cif")]
         path = folder / f"{request.name}.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         options = ["predict", path.name, "--out_dir", "out", "--write_full_pae", "--output_format", "mmcif"]
@@ -40,6 +43,22 @@ class Boltz:
         if place.is_server_asked:
             options.append("--use_msa_server")
         return options
+
+    def check_templates(self, out: Path) -> None:
+        """Templates that it has read lie beside its other input; versions before 2.1 pass over them in silence."""
+        if not any(out.rglob("processed/templates/*.npz")):
+            raise EngineError(
+                "Boltz: has not read the template that it was shown; expected processed/templates/*.npz in what it"
+                " wrote, as of version 2.1; update it"
+            )
+
+    def _template(self, request: Request, path: Path) -> dict[str, Any]:
+        path.write_bytes(template_mmcif(request.templates, path.stem))
+        names = [chain.name for chain in request.templates]
+        told: dict[str, Any] = {"cif": str(path.resolve()), "chain_id": names, "template_id": names}
+        if request.most_from_template_angstrom is not None:
+            told |= {"force": True, "threshold": request.most_from_template_angstrom}
+        return told
 
     def _entries(self, request: Request) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from tasks.formats.template import template_mmcif
 from tasks.prediction.engine import EngineError, EnginePlace
 from tasks.prediction.request import Request
 
@@ -42,7 +44,37 @@ class ColabFold:
         else:
             path = folder / f"{request.name}.fasta"
             path.write_text(f">{request.name}\n{':'.join(c.letters for c in chains)}\n")
-        options = [path.name, "out", "--num-models", str(min(5, request.n_samples)), "--random-seed", str(request.seed)]
+        # of the networks for one chain the last three read no templates
+        most = 2 if request.templates and len(chains) == 1 else 5
+        n_models = min(most, request.n_samples)
+        options = [path.name, "out", "--num-models", str(n_models), "--random-seed", str(request.seed)]
+        if request.templates:
+            self._write_templates(request, folder / "templates")
+            options += ["--templates", "--custom-template-path", "templates"]
         if place.weights is not None:
             options += ["--data", str(place.weights)]
         return options
+
+    def check_templates(self, out: Path) -> None:
+        """It goes on without templates where its search does not find them, and lists those that it has found."""
+        lists = list(out.glob("*_template_domain_names.json"))
+        if not any(name for path in lists for names in json.loads(path.read_text()).values() for name in names):
+            raise EngineError(
+                "ColabFold: has not found the sequence in the template that it was shown; expected its name in"
+                " *_template_domain_names.json; look whether hhsearch and kalign are in its environment"
+            )
+
+    def _write_templates(self, request: Request, folder: Path) -> None:
+        """One file for each sequence, of the first of its copies: chains are searched one by one.
+
+        Names of files are of four letters and digits, small ones, as codes of the archive.
+        """
+        if request.most_from_template_angstrom is not None:
+            raise EngineError(
+                "ColabFold: cannot be held to its template; leave `most_from_template_angstrom` out, or take Boltz"
+            )
+        folder.mkdir()
+        first = {chain.letters: chain for chain in reversed(request.templates)}
+        for number, chain in enumerate(first.values()):
+            name = f"t{number:03d}"
+            (folder / f"{name}.cif").write_bytes(template_mmcif([chain], name, has_all_residues=True))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tasks.formats import FormatError
+from tasks.formats.prediction import Prediction, read_predictions
 from tasks.prediction.request import Request
 
 _TOLD_LINES = 12
@@ -54,16 +56,20 @@ class Engine(Protocol):
         """
         ...
 
+    def check_templates(self, out: Path) -> None:
+        """Raise EngineError where what it wrote tells that it passed over the templates of its request."""
+        ...
 
-def predicted(engine: Engine, request: Request, place: EnginePlace, folder: Path) -> Path:
-    """Predict in a folder; the folder that the engine wrote.
+
+def predicted(engine: Engine, request: Request, place: EnginePlace, folder: Path) -> list[Prediction]:
+    """Predict in a folder; the predictions, the best first.
 
     Raises
     ------
     EngineUnavailable
         Where its program or weights are not there.
     EngineError
-        Where it fails, takes too long, or writes nothing.
+        Where it fails, takes too long, writes nothing, or passes over a template.
     """
     program = shutil.which(place.program)
     if program is None:
@@ -102,7 +108,13 @@ def predicted(engine: Engine, request: Request, place: EnginePlace, folder: Path
         raise EngineError(f"{engine.name}: ended with code {code}: {_last(log)}")
     if not out.is_dir() or not any(p.is_file() for p in out.rglob("*")):
         raise EngineError(f"{engine.name}: ended well but wrote nothing into {out}: {_last(log)}")
-    return out
+    try:
+        found = read_predictions(out)
+    except FormatError as error:
+        raise EngineError(f"{engine.name}: ended well, but {error}; it said: {_last(log)}") from error
+    if request.templates:
+        engine.check_templates(out)
+    return found
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:

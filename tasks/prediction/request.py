@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tasks.building.sequences import Kind, told_kind
 from tasks.formats.structure import chain_name
+from tasks.formats.template import TemplateChain
 
 _LETTERS = {"protein": "ACDEFGHIKLMNPQRSTVWYX", "rna": "ACGUN", "dna": "ACGTN"}
 _CODE = re.compile(r"[A-Z0-9]{1,5}")
@@ -43,6 +44,10 @@ class Request:
     ligands: tuple[Ligand, ...] = ()
     n_samples: int = 1
     seed: int = 0
+    templates: tuple[TemplateChain, ...] = ()
+    """What the engine is shown of some of its chains, all in one frame."""
+    most_from_template_angstrom: float | None = None
+    """How far the prediction may be from them; None for as far as the engine finds right."""
 
     @property
     def parts(self) -> tuple[Chain | Ligand, ...]:

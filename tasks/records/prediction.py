@@ -18,5 +18,7 @@ class PredictionSource(BaseModel):
     """Of the prediction, as its source states it."""
     rank: int = 0
     """Among the predictions of one run, the best first."""
+    template: str | None = None
+    """Model of the session that the engine was shown."""
     sha256: dict[str, str] = Field(default_factory=dict)
     """Of each file that was read, by its name."""
