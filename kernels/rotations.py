@@ -63,6 +63,16 @@ def from_rotation_vector(vector_rad: Tensor) -> Tensor:
     return identity + sinc * cross + cosc * (cross @ cross)
 
 
+def to_rotation_vector(rotation: Tensor) -> Tensor:
+    """(..., 3) axis times angle, in (z, y, x) order, of rotations (..., 3, 3) by less than half a turn."""
+    odd = (rotation - rotation.mT) / 2
+    along = torch.stack([odd[..., 1, 2], odd[..., 2, 0], odd[..., 0, 1]], dim=-1)
+    sine = along.norm(dim=-1, keepdim=True)
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2
+    angle = torch.atan2(sine, cosine)
+    return along / torch.sinc(angle / math.pi).clamp(min=1e-6)
+
+
 def from_quaternion(quaternion: Tensor) -> Tensor:
     """(..., 3, 3) rotation of quaternions (..., 4) = (w, z, y, x), normalised on the way."""
     w, z, y, x = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)

@@ -22,6 +22,7 @@ from kernels.maps.reconstruction import symmetrise_memory_bytes, wiener_map
 from kernels.masks import soft_mask_from_map, soft_sphere
 from kernels.particles.expectation import Disc, shift_grid, shift_ramps
 from kernels.particles.likelihood import Observation, PoseFit, model, refine_poses, search_poses
+from kernels.particles.pose_prior import PosePrior
 from kernels.rotations import rotation_grid
 
 MAX_ORIENTATIONS = 20_000
@@ -83,7 +84,7 @@ def align(
     rotation, shift_px
         (particle, 3, 3) and (particle, 2).
     """
-    n_particles, box, size = len(rotation), coefficients.n, reference.shape[-1]
+    box, size = coefficients.n, reference.shape[-1]
     volume = prepare_volume(
         reference * (box / size) ** 3, max_radius_px=min(radius + 1, (size - 1) / 2), with_slopes=True
     )
@@ -93,22 +94,45 @@ def align(
             rotations, moves, volume = _with_candidates(
                 observation, coefficients, volume, symmetry, rotations, moves, search
             )
-        middle = (search.radius + radius) // 2
-        for stage_radius, n_steps, n_kept in ((search.radius, 3, 2), (middle, 3, 1)):
-            disc = coefficients.within(stage_radius)
-            n_candidates = rotations.shape[1]
-            owner = torch.arange(n_particles, device=rotation.device).repeat_interleave(n_candidates)
-            fit = refine_poses(
-                observation.within(len(disc.shell)).select(owner), volume, disc,
-                rotations.flatten(0, 1), moves.flatten(0, 1), n_steps,
-            )  # fmt: skip
-            best_of = fit.log_likelihood.view(n_particles, n_candidates).topk(min(n_kept, n_candidates), dim=1).indices
-            chosen = best_of + torch.arange(n_particles, device=rotation.device)[:, None] * n_candidates
-            rotations, moves = fit.rotation[chosen], fit.shift_px[chosen]
-        rotation, shift_px = rotations[:, 0], moves[:, 0]
+        rotation, shift_px = refined_upwards(observation, coefficients, volume, rotations, moves, search.radius, radius)
     disc = coefficients.within(radius)
     fit = refine_poses(observation.within(len(disc.shell)), volume, disc, rotation, shift_px, 4, max_turn_rad=0.03)
     return fit, volume
+
+
+def refined_upwards(
+    observation: Observation,
+    coefficients: Disc,
+    volume: FourierVolume,
+    rotations: Tensor,
+    shifts_px: Tensor,
+    radius: int,
+    last_radius: int,
+    prior: PosePrior | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The best of several poses of each particle, (particle, 3, 3) and (particle, 2), to be refined at the last radius.
+
+    All are refined at the first radius, the two best half way up; none is compared at the last one.
+
+    Parameters
+    ----------
+    rotations, shifts_px
+        (particle, candidate, 3, 3) and (particle, candidate, 2).
+    """
+    n_particles, middle = len(rotations), (radius + last_radius) // 2
+    for stage_radius, n_steps, n_kept in ((radius, 3, 2), (middle, 3, 1)):
+        disc = coefficients.within(stage_radius)
+        n_candidates = rotations.shape[1]
+        owner = torch.arange(n_particles, device=rotations.device).repeat_interleave(n_candidates)
+        fit = refine_poses(
+            observation.within(len(disc.shell)).select(owner), volume, disc,
+            rotations.flatten(0, 1), shifts_px.flatten(0, 1), n_steps,
+            prior=None if prior is None else prior.select(owner),
+        )  # fmt: skip
+        best_of = fit.log_likelihood.view(n_particles, n_candidates).topk(min(n_kept, n_candidates), dim=1).indices
+        chosen = best_of + torch.arange(n_particles, device=rotations.device)[:, None] * n_candidates
+        rotations, shifts_px = fit.rotation[chosen], fit.shift_px[chosen]
+    return rotations[:, 0], shifts_px[:, 0]
 
 
 def alignment_memory_bytes(

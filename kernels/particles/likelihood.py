@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kernels.maps.projection import FourierVolume, slices, slices_and_slopes
 from kernels.particles.expectation import Disc
+from kernels.particles.pose_prior import PosePrior
 from kernels.rotations import from_rotation_vector
 
 _WORKING_ELEMENTS = 12_000_000
@@ -65,6 +67,7 @@ class PoseFit:
     shift_px: Tensor
     """(pose, 2)"""
     log_likelihood: Tensor
+    """With a prior, less what that takes off."""
     cross: Tensor
     """Re<X, M>/σ²; with `power`, the amplitude that fits best is cross / power."""
     power: Tensor
@@ -120,8 +123,11 @@ def refine_poses(
     n_steps: int = 5,
     max_turn_rad: float = 0.1,
     max_move_px: float = 2.0,
+    prior: PosePrior | None = None,
 ) -> PoseFit:
     """Poses of highest likelihood near the given ones, by damped least squares over rotation and shift.
+
+    With a prior, of one known pose for each of them, those of highest posterior.
 
     Memory: 12 complex numbers per coefficient and pose of a chunk, about 100 MB.
 
@@ -147,6 +153,7 @@ def refine_poses(
             n_steps,
             max_turn_rad,
             max_move_px,
+            None if prior is None else prior.select(slice(start, start + chunk)),
         )
         for start in range(0, len(rotation), chunk)
     ]
@@ -162,6 +169,69 @@ def model(
     return slices(volume, rotation, coefficients.points) * ramp * observation.transfer
 
 
+def pose_precision(
+    observation: Observation, volume: FourierVolume, coefficients: Disc, rotation: Tensor, shift_px: Tensor
+) -> Tensor:
+    """(pose, 5, 5) one over the covariance that images alone leave to turns (z, y, x), rad, and shifts (y, x), px.
+
+    The arguments are those of `refine_poses`; memory too.
+    """
+    chunk = max(1, _WORKING_ELEMENTS // (16 * len(coefficients.shell)))
+    parts = []
+    for start in range(0, len(rotation), chunk):
+        rows = slice(start, start + chunk)
+        terms = _linearised(_whitened(observation.select(rows)), volume, coefficients, rotation[rows], shift_px[rows])
+        parts.append(2 * terms.normal)
+    return torch.cat(parts)
+
+
+def _whitened(observation: Observation) -> Observation:
+    """Images whose noise has variance 1."""
+    sigma = observation.noise_variance.sqrt()
+    return Observation(observation.image / sigma, observation.transfer / sigma, torch.ones_like(sigma))
+
+
+class _Terms(NamedTuple):
+    """Of the posterior at a pose."""
+
+    cross: Tensor
+    power: Tensor
+    gradient: Tensor
+    """(pose, 5)"""
+    normal: Tensor
+    """(pose, 5, 5)"""
+    penalty: Tensor | float
+
+    @property
+    def log_posterior(self) -> Tensor:
+        return 2 * self.cross - self.power - self.penalty
+
+
+def _linearised(
+    whitened: Observation,
+    volume: FourierVolume,
+    coefficients: Disc,
+    rotation: Tensor,
+    shift_px: Tensor,
+    prior: PosePrior | None = None,
+) -> _Terms:
+    image = whitened.image
+    factor = whitened.transfer * _ramps(coefficients, shift_px)
+    reference, slopes = slices_and_slopes(volume, rotation, coefficients.points)
+    expected = reference * factor
+    shift_slope = -2j * math.pi * coefficients.frequency_per_px
+    jacobian = torch.cat([slopes * factor[..., None], expected[..., None] * shift_slope], dim=-1)
+    rows = torch.view_as_real(jacobian.mT.contiguous()).flatten(-2)
+    residual = torch.view_as_real(image - expected).flatten(-2)
+    cross = (image.conj() * expected).real.sum(-1)
+    power = expected.abs().square().sum(-1)
+    gradient, normal = (rows @ residual[..., None]).squeeze(-1), rows @ rows.mT
+    if prior is None:
+        return _Terms(cross, power, gradient, normal, 0.0)
+    gradient = gradient - prior.deviation(rotation, shift_px) * prior.precision / 2
+    return _Terms(cross, power, gradient, normal + torch.diag(prior.precision / 2), prior.penalty(rotation, shift_px))
+
+
 def _refine_chunk(
     observation: Observation,
     volume: FourierVolume,
@@ -171,25 +241,12 @@ def _refine_chunk(
     n_steps: int,
     max_turn_rad: float,
     max_move_px: float,
+    prior: PosePrior | None,
 ) -> PoseFit:
-    sigma = observation.noise_variance.sqrt()
-    image, transfer = observation.image / sigma, observation.transfer / sigma
-    points = coefficients.points
-    shift_slope = -2j * math.pi * coefficients.frequency_per_px
-
-    def linearised(rotation: Tensor, shift_px: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cross term, power, gradient (pose, 5) and normal matrix (pose, 5, 5) at a pose."""
-        factor = transfer * _ramps(coefficients, shift_px)
-        reference, slopes = slices_and_slopes(volume, rotation, points)
-        expected = reference * factor
-        jacobian = torch.cat([slopes * factor[..., None], expected[..., None] * shift_slope], dim=-1)
-        rows = torch.view_as_real(jacobian.mT.contiguous()).flatten(-2)
-        residual = torch.view_as_real(image - expected).flatten(-2)
-        cross = (image.conj() * expected).real.sum(-1)
-        power = expected.abs().square().sum(-1)
-        return cross, power, (rows @ residual[..., None]).squeeze(-1), rows @ rows.mT
-
-    cross, power, gradient, normal = linearised(rotation, shift_px)
+    whitened = _whitened(observation)
+    here = _linearised(whitened, volume, coefficients, rotation, shift_px, prior)
+    cross, power, gradient, normal = here[:4]
+    posterior = here.log_posterior
     damping = torch.full_like(cross, 1e-2)
     for _ in range(n_steps):
         diagonal = normal.diagonal(dim1=-2, dim2=-1)
@@ -199,17 +256,18 @@ def _refine_chunk(
         turn = turn * (max_turn_rad / turn.norm(dim=-1, keepdim=True).clamp(min=max_turn_rad))
         move = move * (max_move_px / move.norm(dim=-1, keepdim=True).clamp(min=max_move_px))
         tried = from_rotation_vector(turn) @ rotation, shift_px + move
-        terms = linearised(*tried)
-        is_better = 2 * terms[0] - terms[1] > 2 * cross - power
+        terms = _linearised(whitened, volume, coefficients, *tried, prior)
+        is_better = terms.log_posterior > posterior
 
         def kept(new: Tensor, old: Tensor, is_better: Tensor = is_better) -> Tensor:
             return torch.where(is_better.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
         rotation, shift_px = kept(tried[0], rotation), kept(tried[1], shift_px)
-        cross, power = kept(terms[0], cross), kept(terms[1], power)
-        gradient, normal = kept(terms[2], gradient), kept(terms[3], normal)
+        cross, power = kept(terms.cross, cross), kept(terms.power, power)
+        gradient, normal = kept(terms.gradient, gradient), kept(terms.normal, normal)
+        posterior = kept(terms.log_posterior, posterior)
         damping = torch.where(is_better, damping / 4, damping * 10).clamp(1e-4, 1e4)
-    return PoseFit(rotation, shift_px, 2 * cross - power, cross, power)
+    return PoseFit(rotation, shift_px, posterior, cross, power)
 
 
 def _ramps(coefficients: Disc, shift_px: Tensor) -> Tensor:
