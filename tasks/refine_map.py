@@ -24,43 +24,30 @@ from prefect.cache_policies import NO_CACHE
 
 from kernels.maps.refinement import alignment_memory_bytes, comparison_memory_bytes, search_spacing_rad
 from kernels.rotations import symmetry_group
-from tasks.progress import progress
 from tasks.records.forecast import Need, Outline
 from tasks.records.renewal import Renewal
 from tasks.records.session import StageReport
 from tasks.refinement.alignment import align_block
 from tasks.refinement.halves import merge_halves
 from tasks.refinement.images import CACHED_BLOCKS, block_bytes, particle_source
-from tasks.refinement.iterations import (
-    MAP,
-    PARTICLES,
-    STAGE,
-    VERSION,
-    RefinementScratch,
-    block_name,
-    blocks_of,
-    iteration_name,
-    state_of,
-)
+from tasks.refinement.iterations import MAP, PARTICLES, STAGE, VERSION, RefinementScratch
 from tasks.refinement.params import RefineMapParams
 from tasks.refinement.products import write_products
 from tasks.refinement.radii import SEARCH_ANGSTROM
 from tasks.refinement.renewal import last_refinement, renewal_of
+from tasks.refinement.rounds import run_iterations
 from tasks.refinement.start import start, start_again
 from tasks.stores.products.map_store import density_map
 from tasks.stores.products.outline import particles_outline
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.products.scratch import Scratch
 from tasks.stores.session_store import SessionStore
-from tasks.workers.blocks import run_blocks
 from tasks.workers.connection import require_workers
 from tasks.workers.items import run_all
 from tasks.workers.room import fitting
 from tasks.workers.usage import stage_usage
 
 logger = logging.getLogger(__name__)
-
-_EARLIEST_END = 5
 
 
 @task(name="refine_map", cache_policy=NO_CACHE)
@@ -117,22 +104,6 @@ def need(about: Outline, params: RefineMapParams) -> Need:
 
 def _refine(scratch: RefinementScratch, renewed_from: Renewal | None, inputs: dict[str, str]) -> None:
     """Run the iterations that are not in scratch yet, to the products."""
-    run_blocks(scratch, start_again if renewed_from else start, {iteration_name(0): None})
-    blocks, last = blocks_of(scratch), scratch.params.max_iterations
-    # of the iterations, the first and the newest are kept
-    state = next(found for k in range(last, -1, -1) if (found := state_of(scratch, k)) is not None)
-    with progress(STAGE, last) as advance:
-        for iteration in range(1, last + 1):
-            if iteration > state.iteration and not state.is_final:
-                n_allowed = 1 if iteration >= _EARLIEST_END or state.is_renewal else 2
-                is_final = iteration == last or state.n_stalled >= n_allowed
-                sums = {block_name(iteration, block): block for block in blocks}
-                run_blocks(scratch, align_block, sums, state, is_final)
-                run_blocks(scratch, merge_halves, {iteration_name(iteration): iteration}, state, blocks, is_final)
-                scratch.remove(*sums, *([iteration_name(iteration - 1)] if iteration > 1 else []))
-                found = state_of(scratch, iteration)
-                assert found is not None
-                state = found
-            advance()
+    state = run_iterations(scratch, start_again if renewed_from else start, align_block, merge_halves)
     run_all(write_products, [scratch], state, renewed_from, inputs, label="GPU", name=STAGE)
     scratch.remove()

@@ -7,7 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from kernels.maps.projection import FourierVolume
 from kernels.maps.refinement import Search, align, back_project, residual_power, search_spacing_rad
+from kernels.particles.expectation import Disc
 from kernels.particles.likelihood import Observation, PoseFit
 from kernels.rotations import symmetry_group
 from tasks.refinement.images import block_coefficients
@@ -40,12 +42,19 @@ def align_block(block: Block, scratch: RefinementScratch, attempt: Attempt, stat
                 rotation[index], shift_px[index], None if is_final else how,
             )  # fmt: skip
             fits.append((index, fit))
-    fit = _in_order(fits)
-    sums = back_project(observation, coefficients, fit, insert_radius(state, geometry.box, is_final))
+    write_sums(attempt, observation, coefficients, _in_order(fits), volume, state, is_final)
+
+
+def write_sums(
+    attempt: Attempt, observation: Observation, coefficients: Disc, fit: PoseFit, volume: FourierVolume, state: State,
+    is_final: bool, **more: Tensor,
+) -> None:  # fmt: skip
+    """What a block leaves to its half: sums and residuals at its poses, the poses, and ``more`` of each particle."""
+    sums = back_project(observation, coefficients, fit, insert_radius(state, coefficients.n, is_final))
     power, counts = residual_power(observation, coefficients, volume, fit, state.radius)
     for name, values in {
         "data": sums.data, "weight": sums.weight, "power": power, "counts": counts, "rotation": fit.rotation,
-        "shift_px": fit.shift_px, "log_likelihood": fit.log_likelihood,
+        "shift_px": fit.shift_px, "log_likelihood": fit.log_likelihood, **more,
     }.items():  # fmt: skip
         attempt.write(name, values.cpu().numpy())
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from tasks.refinement.params import RefineMapParams
+from tasks.refinement.params import RefineMapParams, RefinementParams
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.products.scratch import Scratch
 
@@ -19,6 +20,7 @@ MAP, PARTICLES = "maps/refined", "particles/refined"
 Block = tuple[int, int, int]
 """Half (1 or 2), and first and last row + 1 among the particles of that half."""
 RefinementScratch = Scratch[RefineMapParams]
+Params = TypeVar("Params", bound=RefinementParams)
 
 
 class State(BaseModel):
@@ -36,13 +38,13 @@ class State(BaseModel):
     is_final: bool = False
 
 
-def state_of(scratch: RefinementScratch, iteration: int) -> State | None:
+def state_of(scratch: Scratch[Params], iteration: int) -> State | None:
     """What an iteration left, None where it is not in scratch (any more)."""
     record = scratch.record(iteration_name(iteration))
     return State.model_validate(record.details["state"]) if record else None
 
 
-def blocks_of(scratch: RefinementScratch) -> list[Block]:
+def blocks_of(scratch: Scratch[Params]) -> list[Block]:
     """All blocks of both halves, of even sizes, as iteration 0 divided the particles."""
     half_set = scratch.read(iteration_name(0))["half_set"]
     blocks = []

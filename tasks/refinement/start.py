@@ -22,6 +22,7 @@ from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_map, read_map
 from tasks.stores.products.observations import Geometry, read_coefficients
 from tasks.stores.products.particle_store import read_particles
+from tasks.stores.session_store import SessionStore
 from tasks.workers.device import device
 
 
@@ -32,7 +33,7 @@ def start(_item: None, scratch: RefinementScratch, attempt: Attempt) -> None:
     reference = _initial_reference(scratch, geometry)
     write_iteration(
         attempt, State(iteration=0, radius=first_radius(geometry, scratch.params)), reference_1=reference,
-        reference_2=reference, noise=_image_power(scratch, particles, geometry, half_set), half_set=half_set,
+        reference_2=reference, noise=image_power(scratch.store, particles, geometry, half_set), half_set=half_set,
         is_found=np.zeros(len(particles), bool), **no_poses(len(particles)),
     )  # fmt: skip
 
@@ -63,7 +64,7 @@ def start_again(_item: None, scratch: RefinementScratch, attempt: Attempt) -> No
         iteration=0, radius=shell, shell_143=crossing_shell(curve, 0.143), is_amplitude_known=True, is_renewal=True
     )
     write_iteration(
-        attempt, state, noise=_image_power(scratch, particles, geometry, half_set), half_set=half_set,
+        attempt, state, noise=image_power(scratch.store, particles, geometry, half_set), half_set=half_set,
         is_found=is_found, **poses, **references,
     )  # fmt: skip
 
@@ -88,13 +89,13 @@ def no_poses(n: int) -> dict[str, NDArray]:
     }
 
 
-def _image_power(scratch: RefinementScratch, particles: ParticleSet, geometry: Geometry, half_set: NDArray) -> NDArray:
+def image_power(store: SessionStore, particles: ParticleSet, geometry: Geometry, half_set: NDArray) -> NDArray:
     """(half, shell) power of the first images of each half: the noise, before anything is known of the signal."""
     power = np.empty((2, geometry.box // 2), dtype=np.float32)
     coefficients = disc(geometry.box, geometry.box // 2 - 1)
     for half in (1, 2):
         rows = np.flatnonzero(half_set == half)[:200]
-        images, _ = read_coefficients(scratch.store, particles.select(rows), geometry, coefficients, device())
+        images, _ = read_coefficients(store, particles.select(rows), geometry, coefficients, device())
         power[half - 1] = _shell_means(images.abs().square(), coefficients, geometry.box).cpu().numpy()
     return power
 
