@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal
 
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.polymers import PROTEIN
+from kernels.models.residue_ranges import rows_of_ranges
 from tasks.building.detector import cost_of_looking, digest_of_weights
 from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.building.sequences import sequences_of, targets
@@ -35,13 +37,16 @@ class RebuildModelParams(StageParams):
     """Name of the model in the store; it must have been validated."""
     round: int = Field(default=1, ge=1)
     """Which round this is; its model is called ``rebuilt-<round>``."""
-    map: Literal["sharpened", "imported", "flipped"] = "sharpened"
+    map: Literal["sharpened", "imported", "flipped", "joined"] = "sharpened"
     """Map that it lies in, ``maps/<name>``."""
     half_maps: Literal["refined", "imported"] | None = "refined"
     """Map whose first half is built in, so that the second one can compare rounds; those of `map` when it has its own,
     and the map itself where neither has."""
     sequences: tuple[str, ...] = ()
     """One-letter codes of the proteins; without any, what the model itself says between its numbers."""
+    residues: tuple[str, ...] | None = None
+    """Stretches of the model, as ``A/12-87``, out of which nothing is built anew; None for wherever it is not trusted.
+    """
     is_network_asked: bool = True
     """Whether the detection network tells amino acids and where chains run; density alone without it."""
     weights: str | None = None
@@ -89,8 +94,15 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
 def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt: Attempt) -> None:
     model, found = read_model(store, params.model), read_validation(store, params.model)
     doubtful = doubtful_residues(model, found)
+    where = ""
+    if params.residues is not None:
+        is_named = torch.zeros(model.n_residues, dtype=torch.bool)
+        for rows in rows_of_ranges(model, params.residues):
+            is_named[rows.start : rows.stop] = True
+        doubtful &= is_named
+        where = f" of {', '.join(params.residues)}"
     if not doubtful.any():
-        raise SkipItem(f"models/{params.model}: every residue is trusted, nothing is to be built anew")
+        raise SkipItem(f"models/{params.model}: every residue{where} is trusted, nothing is to be built anew")
     if not (doubtful & (model.amino_acid >= 0)).any():
         raise SkipItem(
             f"models/{params.model}: {int(doubtful.sum())} nucleotides are not trusted, and only amino acids are built"
