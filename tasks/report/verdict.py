@@ -20,7 +20,7 @@ from tasks.report.words import markdown_table, markdown_text, number_words, plur
 from tasks.stores.products.model_store import read_model
 from tasks.stores.products.verdict_store import read_verdict
 from tasks.stores.storage.location import StoreError
-from tasks.verdict.missing_data import EVEN_ENOUGH
+from tasks.verdict.missing_data import EVEN_ENOUGH, particle_words
 from tasks.verdict.tables import (
     DISAGREEMENT_COLUMNS,
     SPEAKS_FOR,
@@ -204,19 +204,8 @@ def _missing(contents: Contents, found: SessionVerdict) -> str:
 
 
 def _words_of_missing(found: SessionVerdict) -> list[str]:
-    missing, told = found.missing, []
-    if missing.forecast:
-        told.append(f"Resolution by the number of particles: {missing.forecast}.")
-    needed = missing.needed
-    if needed is not None:
-        end = "more than a hundred times as many as there are" if needed.high is None else number_words(needed.high)
-        told.append(
-            f"{needed.resolution_angstrom:g} Å takes about {number_words(needed.n_particles)} particles"
-            f" ({number_words(needed.low)} to {end}) of {plural(needed.n_exposures, 'exposure')} like these."
-        )
-    if missing.views:
-        told.append(_sentence(missing.views))
-    return told
+    views = found.missing.views
+    return [_sentence(words) for words in (*particle_words(found.missing), views) if words]
 
 
 def _forecast_picture(contents: Contents) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.records.model import ModelValidation
 from tasks.records.verdict import Decision, Disagreement, MissingData, WeakPart
-from tasks.verdict.missing_data import EVEN_ENOUGH
+from tasks.verdict.missing_data import EVEN_ENOUGH, particle_words
 
 _FOR_PREDICTION = ("prediction", "not built")
 _FEWEST_TO_REBUILD_SHARE = 0.03
@@ -59,7 +59,7 @@ def decided(
     if found.decision == "collect more":
         reasons.append(found.decision_reason)
     if reasons:
-        return "collect more data", "; ".join([*reasons, *_forecast(missing)])
+        return "collect more data", "; ".join([*reasons, *particle_words(missing)])
     return "deposit", found.decision_reason
 
 
@@ -72,7 +72,7 @@ def decided_on_map(
     are uneven. *Refine the map here* where the sampling of the images keeps the map from it. *Build a model* otherwise.
     """
     if resolution_angstrom is None:
-        return "collect more data", "; ".join(["half maps agree to no resolution", *_forecast(missing)])
+        return "collect more data", "; ".join(["half maps agree to no resolution", *particle_words(missing)])
     reached = f"the map reaches {resolution_angstrom:.2f} Å"
     aim = goal_angstrom or TRACEABLE_ANGSTROM
     reasons = []
@@ -88,19 +88,7 @@ def decided_on_map(
     if missing.evenness is not None and missing.evenness < EVEN_ENOUGH:
         reasons.append(missing.views or "")
     if reasons:
-        return "collect more data", "; ".join([*reasons, *_forecast(missing)])
+        return "collect more data", "; ".join([*reasons, *particle_words(missing)])
     goal = "" if goal_angstrom is None else f", the goal of {goal_angstrom:g} Å is reached"
     views = "" if missing.views is None else f"; {missing.views}"
     return "build a model", f"{reached}{goal}{views}"
-
-
-def _forecast(missing: MissingData) -> list[str]:
-    """How many particles it takes, and what more exposures bring."""
-    needed, told = missing.needed, []
-    if needed is not None and needed.n_particles > (missing.n_particles or 0):
-        end = "more than a hundred times as many as there are" if needed.high is None else f"{needed.high:,}"
-        told.append(
-            f"{needed.resolution_angstrom:g} Å takes about {needed.n_particles:,} particles ({needed.low:,} to {end}),"
-            f" from {needed.n_exposures:,} exposures like these"
-        )
-    return [*told, *([missing.forecast] if missing.forecast else [])]

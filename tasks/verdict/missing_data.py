@@ -82,6 +82,20 @@ def particles_for(curve: NDArray, resolution_angstrom: float, per_exposure: floa
     )
 
 
+def particle_words(missing: MissingData) -> list[str]:
+    """How many particles a goal takes, where the forecast does not say so itself, and what more exposures bring."""
+    needed, told = missing.needed, []
+    forecast = missing.forecast or ""
+    is_lacking = needed is not None and needed.n_particles > (missing.n_particles or 0)
+    if needed is not None and is_lacking and f"{needed.resolution_angstrom:g} Å needs" not in forecast:
+        end = "more than a hundred times as many as there are" if needed.high is None else f"{needed.high:,}"
+        told.append(
+            f"{needed.resolution_angstrom:g} Å takes about {needed.n_particles:,} particles ({needed.low:,} to {end}),"
+            f" from {needed.n_exposures:,} exposures like these"
+        )
+    return [*told, forecast] if forecast else told
+
+
 def _crossing(particles: NDArray, resolution_angstrom: NDArray, wanted_angstrom: float) -> int | None:
     """Between points by the logarithm of the number; the first point where all of them are fine enough."""
     fine = np.flatnonzero(resolution_angstrom <= wanted_angstrom)

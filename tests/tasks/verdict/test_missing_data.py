@@ -8,7 +8,8 @@ import torch
 
 from kernels.particles.view_coverage import view_coverage
 from kernels.rotations import from_rotation_vector, random_rotations
-from tasks.verdict.missing_data import particles_for, view_words
+from tasks.records.verdict import MissingData, NeededParticles
+from tasks.verdict.missing_data import particle_words, particles_for, view_words
 
 
 def test_a_preferred_view_asks_for_a_tilt():
@@ -46,3 +47,18 @@ def test_a_resolution_beyond_the_curve_has_no_number():
     assert between is None  # only the finer end of the interval reaches it
     most = particles_for(curve, float(curve[-1, 1]) + 1e-3, 200.0)
     assert most.high is None
+
+
+def test_what_a_goal_takes_is_said_once():
+    needed = NeededParticles(resolution_angstrom=3.0, n_particles=52_000, low=31_000, high=90_000, n_exposures=640)
+    missing = MissingData(
+        n_particles=4000, resolution_angstrom=3.5, forecast="3.2 Å with 80 exposures", evenness=None,
+        seldom_share=None, weakest_direction=None, views=None, needed=needed,
+    )  # fmt: skip
+    first, second = particle_words(missing)
+    assert "3 Å takes about 52,000 particles (31,000 to 90,000), from 640 exposures" in first
+    assert second == "3.2 Å with 80 exposures"
+    both = "3.2 Å with 80 exposures; 3 Å needs 600 more exposures, 640 in all (390 to 1100)"
+    assert particle_words(missing.model_copy(update={"forecast": both})) == [both]
+    enough = missing.model_copy(update={"n_particles": 60_000, "forecast": None})
+    assert particle_words(enough) == []
