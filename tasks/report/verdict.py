@@ -190,7 +190,7 @@ def _weak_parts(found: SessionVerdict, model: AtomicModel | None) -> str:
         rows.append([page.Markup(_linked(some, model) + escape(rest)), *weak_part_words(part)[1:]])
     note = (
         f"Resolutions are medians over residues. A mask is an array of verdicts/{found.model} in the store, for a"
-        " refinement of this part by itself; `vitriflow export` writes it as an MRC file."
+        " refinement of this part by itself; vitriflow export writes it as an MRC file."
     )
     return "<h3>Weak parts</h3>" + page.table(WEAK_PART_COLUMNS, rows) + page.paragraph(note, "note")
 
