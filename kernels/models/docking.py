@@ -99,14 +99,16 @@ def search(grid: DensityGrid, body: RigidBody, resolution_angstrom: float, n_kep
     field = MapField(grid, resolution, _SEARCH_VOXEL, body.reach_angstrom)
     template = Template.of(body, resolution, field.voxel / 2)
     rotations = rotation_grid(min(_STEP_OF_RESOLUTION * resolution / max(radius, 1.0), _LARGEST_STEP_RAD))
-    scores, places = [], []
-    for rotation in rotations:
-        found = field.correlation(template, rotation)
-        best = found.flatten().topk(min(_KEPT_A_ROTATION, found.numel()))
-        scores.append(best.values)
-        places.append(torch.stack(torch.unravel_index(best.indices, found.shape), -1))
-    score, place = torch.cat(scores).cpu(), torch.cat(places).cpu()
-    number = torch.arange(len(rotations)).repeat_interleave(len(scores[0]))
+    n_voxels = math.prod(s.stop for s in field.inside)
+    # written in place: small results that outlive large ones would keep the allocator from using that memory again
+    scores = torch.empty(len(rotations), min(_KEPT_A_ROTATION, n_voxels), device=field.device)
+    places = torch.empty(scores.shape, dtype=torch.int64, device=field.device)
+    for number, rotation in enumerate(rotations):
+        found = field.correlation(template, rotation).flatten()
+        scores[number], places[number] = found.topk(scores.shape[1])
+    score = scores.flatten().cpu()
+    place = torch.stack(torch.unravel_index(places.flatten().cpu(), [s.stop for s in field.inside]), -1)
+    number = torch.arange(len(rotations)).repeat_interleave(scores.shape[1])
     top = score.topk(min(8 * n_kept, len(score)))
     found_at = place[top.indices].double() * field.voxel + field.first.double().cpu()
     shift = found_at - body.middle_angstrom
