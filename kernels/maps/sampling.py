@@ -1,4 +1,4 @@
-"""Density at any place, with its gradient: cubic B-splines through the voxels."""
+"""Density at any place, with its gradient: cubic B-splines through the voxels, or straight lines between them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from kernels import fourier
 from kernels.interpolation import spline_response
+from kernels.maps.grid import DensityGrid
 
 _WORKING_ELEMENTS = 8_000_000
 """Taps that are gathered at once."""
@@ -45,6 +47,16 @@ def sampled(coefficients: Tensor, points_px: Tensor) -> Tensor:
     """
     values: Tensor = _Sampled.apply(coefficients, points_px.reshape(-1, 3))  # type: ignore[no-untyped-call]
     return values.reshape(points_px.shape[:-1])
+
+
+def linear_values(grid: DensityGrid, coordinates_angstrom: Tensor) -> Tensor:
+    """(...) density at positions (..., 3) in Å, linear between the voxels, 0 outside of the map; differentiable."""
+    voxels = grid.voxels
+    last = torch.tensor(voxels.shape, device=voxels.device) - 1
+    # grid_sample thinks in (x, y, z) from -1 to 1 between the middles of the first and the last voxel
+    places = (grid.to_voxels(coordinates_angstrom) * (2 / last) - 1).flip(-1).to(voxels.dtype)
+    found = grid_sample(voxels[None, None], places.reshape(1, -1, 1, 1, 3), align_corners=True)
+    return found.reshape(places.shape[:-1])
 
 
 class _Sampled(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from torch.nn.functional import grid_sample
 from kernels import fourier
 from kernels.maps.cutting import coarser
 from kernels.maps.grid import DensityGrid
-from kernels.maps.sampling import spline_coefficients
 from kernels.models.rigid_body import BELL, Template
 
 _LEAST_VARIANCE = 1e-3
@@ -39,13 +39,26 @@ class MapField:
         self.first = coarse.origin_angstrom.float().to(self.device)
         density = torch.zeros(self.shape, device=self.device)
         density[self.inside] = voxels - voxels.mean()
-        squared = fourier.frequency_length(self.shape, self.voxel, device=self.device) ** 2
-        bell = torch.exp(-2 * math.pi**2 * (BELL * resolution_angstrom) ** 2 * squared)
         self.transform = torch.fft.rfftn(density)
         self.power = torch.fft.rfftn(density**2)
         self.variance = float(density[self.inside].var())
-        self.blurred = torch.fft.irfftn(self.transform * bell, s=self.shape)
-        self.coefficients = spline_coefficients(self.blurred / self.blurred.std().clamp(min=1e-12))
+
+    @cached_property
+    def blurred(self) -> DensityGrid:
+        """As its atoms are: what is at a place is the density of the atoms around it."""
+        return self._blurred(BELL * self.resolution)
+
+    def at_resolution(self, resolution_angstrom: float) -> DensityGrid:
+        """As a map of a lower resolution would show it; the map itself where that is not lower."""
+        if resolution_angstrom <= self.resolution:
+            return self.grid
+        return self._blurred(BELL * math.sqrt(resolution_angstrom**2 - self.resolution**2))
+
+    def _blurred(self, sigma_angstrom: float) -> DensityGrid:
+        squared = fourier.frequency_length(self.shape, self.voxel, device=self.device) ** 2
+        bell = torch.exp(-2 * math.pi**2 * sigma_angstrom**2 * squared)
+        blurred = torch.fft.irfftn(self.transform * bell, s=self.shape)
+        return self.grid.with_voxels(blurred[self.inside].contiguous())
 
     def correlation(self, template: Template, rotation: Tensor) -> Tensor:
         """(z, y, x) local correlation with a body, turned by (3, 3), about the place of each voxel of the map.

@@ -102,11 +102,10 @@ def is_other(pose: Placements, rivals: Placements, body: RigidBody) -> Tensor:
 
 def contour_of(field: MapField) -> float:
     """Density that parts molecule from solvent, in `field.blurred`."""
-    return contour_level(field.blurred[field.inside])
+    return contour_level(field.blurred.voxels)
 
 
 def share_inside(field: MapField, contour: float, body: RigidBody, poses: Placements) -> Tensor:
     """(pose,) of the residues, where the map is above a contour."""
     points = placed_points(poses, body)
-    grid = field.grid.with_voxels(field.blurred[field.inside].contiguous())
-    return (grid.values_at(points.to(field.device)) > contour).double().mean(-1).cpu()
+    return (field.blurred.values_at(points.to(field.device)) > contour).double().mean(-1).cpu()

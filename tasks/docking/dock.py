@@ -193,7 +193,7 @@ def _why(hits: Sequence[Hit], mine: Sequence[int], least: float, overlap: Tensor
 def _residues_left(scene: Scene, copies: Sequence[_Copy], hits: Sequence[Hit]) -> float:
     """Residues that fit into the density above the contour that no placed body reaches."""
     fitting = scene.fitting
-    strong = torch.nonzero(fitting.blurred[fitting.inside] > scene.contour)
+    strong = torch.nonzero(fitting.blurred.voxels > scene.contour)
     places = fitting.grid.to_angstrom(strong).cpu()
     if len(places) == 0:
         return 0.0
