@@ -116,9 +116,9 @@ def search(grid: DensityGrid, body: RigidBody, resolution_angstrom: float, n_kep
     # written in place: small results that outlive large ones would keep the allocator from using that memory again
     scores = torch.empty(len(rotations), min(_KEPT_A_ROTATION, n_voxels), device=field.device)
     places = torch.empty(scores.shape, dtype=torch.int64, device=field.device)
-    for number, rotation in enumerate(rotations):
+    for row, rotation in enumerate(rotations):
         found = field.correlation(template, rotation).flatten()
-        scores[number], places[number] = found.topk(scores.shape[1])
+        scores[row], places[row] = found.topk(scores.shape[1])
     score = scores.flatten().cpu()
     place = torch.stack(torch.unravel_index(places.flatten().cpu(), [s.stop for s in field.inside]), -1)
     number = torch.arange(len(rotations)).repeat_interleave(scores.shape[1])

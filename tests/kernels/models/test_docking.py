@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.docking import docked
+from kernels.models.docking import Placements, correlations, docked, fitted, fitting_field
 from kernels.models.map_fit import model_density
-from kernels.rotations import random_rotations
+from kernels.models.rigid_body import RigidBody
+from kernels.rotations import from_rotation_vector, random_rotations
 from tests.truth.cage_model import cage_subunit
 
 RESOLUTION = 7.0
@@ -49,6 +50,26 @@ def test_a_turned_structure_comes_back(case, found):
     assert float(found.correlation[0]) > 0.8
     assert (found.correlation.diff() <= 0).all()
     assert float(found.correlation[0] - found.correlation[1]) > 0.1
+
+
+@pytest.mark.parametrize("resolution", [4.0, 9.0])
+def test_a_fit_is_not_drawn_away_by_what_is_denser(resolution):
+    model = cage_subunit(60)
+    apart = torch.tensor([0.0, 0.0, 22.0], dtype=torch.float64)
+    low, high = model.coordinates_angstrom.amin(0) - 15, model.coordinates_angstrom.amax(0) + apart + 15
+    voxel = resolution / 3
+    empty = DensityGrid(torch.zeros([int(n) for n in ((high - low) / voxel).ceil()]), voxel, low)
+    density = model_density(model, empty, resolution).voxels
+    beside = model_density(model.at(model.coordinates_angstrom + apart), empty, resolution).voxels
+    field, body = fitting_field(empty.with_voxels(density + 4 * beside), resolution), RigidBody.of_model(model)
+    own = Placements(torch.eye(3, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64), torch.zeros(1))
+    turn = from_rotation_vector(torch.tensor([[0.15, -0.18, 0.15]], dtype=torch.float64))
+    off = Placements(turn, torch.tensor([[1.0, -1.0, 2.0]], dtype=torch.float64), torch.zeros(1))
+    at_its_place = float(correlations(field, body, own.rotation, own.shift_angstrom)[0])
+    for start in (own, off):
+        found = fitted(field, body, start)
+        assert float(found.correlation[0]) > at_its_place - 0.01
+        assert rmsd(found.placed(model.coordinates_angstrom), model.coordinates_angstrom) < 1.5
 
 
 def test_poses_are_rotations_and_differ(case, found):
