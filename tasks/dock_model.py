@@ -140,9 +140,9 @@ def _needs(store: SessionStore, _items: Sequence[str], params: _ContentParams) -
     return Need(
         stage=_docking.name,
         n_items=1,
-        memory_bytes=120_000_000 + 40 * sizes.n_voxels + 40_000 * max(n_residues),
+        memory_bytes=180_000_000 + 50 * sizes.n_voxels + 40_000 * max(n_residues),
         disk_bytes=50_000 + 800 * sum(n_residues) * 10,
-        cpu_seconds=10 + 0.1 * sum(n_residues) + 1e-5 * sizes.n_voxels * len(n_residues),
+        cpu_seconds=5 + 0.02 * sum(n_residues) + 2e-6 * sizes.n_voxels * len(n_residues),
         told_from=f"{sum(n_residues)} residues and {sizes.words}",
         remedy="cut the map out around the molecule",
     )

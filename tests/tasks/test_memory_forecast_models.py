@@ -5,22 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from kernels.models.atomic_model import AtomicModel
 from tasks import build_model as building_stage
 from tasks import choose_model as choice_stage
+from tasks import dock_model as docking_stage
 from tasks import rebuild_model as rebuilding_stage
 from tasks import refine_model as refinement_stage
 from tasks import validate_model as validation_stage
 from tasks.build_model import BuildModelParams
 from tasks.choose_model import ChooseModelParams
+from tasks.docking.perturbed import hinged
 from tasks.formats.map_file import write_map
+from tasks.formats.prediction import Prediction
 from tasks.import_map import _ContentParams, _import
 from tasks.model_refinement.params import RefineModelParams
+from tasks.predict_structure import PredictStructureParams
 from tasks.rebuild_model import RebuildModelParams
+from tasks.records.prediction import PredictionSource
 from tasks.records.session import StageParams
 from tasks.stores.commit import Record
 from tasks.stores.products.model_store import write_model
+from tasks.stores.products.prediction_store import write_predictions
 from tasks.stores.session_store import SessionStore
 from tasks.validate_model import ValidateModelParams
 from tasks.workers.stage import Stage, _make_product, _StoreOfGroup
@@ -50,6 +57,11 @@ STAGES: dict[str, tuple[Stage, str, StageParams]] = {
         "rebuilt-1 of wrong in imported",
         RebuildModelParams(model="wrong", map="imported"),
     ),
+    "dock": (
+        docking_stage._docking,
+        "docked in imported of predicted",
+        docking_stage._ContentParams(map="imported", predictions=("predicted",), copies=(1,), digests=()),
+    ),
     "choose": (
         choice_stage._choice,
         "chosen of wrong in imported",
@@ -78,11 +90,16 @@ def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom
         write_map(folder / f"{name}.mrc", grid)
     params = _ContentParams(digests=("", "", ""), **paths, resolution_angstrom=3.0)
     _make_product("maps/imported", _StoreOfGroup(store.url), _import, params)
+    predicted = hinged(cage_subunit(n_residues), 3.0, torch.Generator().manual_seed(1)).prediction
+    source = PredictionSource(engine="test")
+    of_file = PredictStructureParams(file=".")
+    with store.product("predictions/predicted").write("predict_structure", 1, of_file, {}) as attempt:
+        write_predictions(attempt, [Prediction(predicted, source)])
     put(store, "built", trace_of(maps.model, 0.4))
     put(store, "wrong", with_flipped_peptide(with_flipped_peptide(maps.model, 12), 22))
 
 
-@pytest.mark.timeout(900)  # five processes that compute for some 10 CPU-s each
+@pytest.mark.timeout(900)  # six processes that compute for some 10 CPU-s each
 def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
     fill(store, tmp_path, 60, 0.9)
     for name, (stage, item, params) in STAGES.items():
