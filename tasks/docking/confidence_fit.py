@@ -1,16 +1,18 @@
 """Write `kernels.models.placement_coefficients` from proteins placed in simulated maps, right ones and wrong ones.
 
-    python -m tasks.docking.confidence_fit FOLDER N
+    python -m tasks.docking.confidence_fit FOLDER N PROGRESS
 
 A map of 3 to 10 Å is simulated of each of N complexes (files ``<name>_l_…`` and ``<name>_r_…`` in one frame). One of
 its chains is offered as a prediction would be, bent or as the half of one with a hinge, and so is a chain of another
-cluster. The two best poses of each count; right are those within 4 Å RMSD of a chain of that protein, and a copy that
-numbers its residues otherwise counts as wrong. Complexes with a chain of a cluster that `tasks.training.structures`
-holds out are not fitted; how they fare is printed.
+cluster. The two best poses of each count; right are those within 4 Å RMSD of that protein or of a copy of it
+(`tasks.docking.equal_residues`). Complexes with a chain of a cluster that `tasks.training.structures` holds out are not
+fitted; how they fare is printed. What was offered is kept in the file PROGRESS, line by line: another run goes on after
+it, and with another program it has to begin with another file.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,11 +25,11 @@ from torch import Tensor
 
 from kernels.models import placement_coefficients
 from kernels.models.atomic_model import AtomicModel, joined
-from kernels.models.docking import Placements, different, fitted, fitting_field, search
+from kernels.models.docking import different, fitted, fitting_field, search
 from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
-from kernels.models.residue_places import places_of_residues
 from kernels.models.rigid_body import RigidBody
 from kernels.scores import area_under_curve, expected_calibration_error
+from tasks.docking.equal_residues import rmsd_to_copies
 from tasks.docking.perturbed import bent, hinged
 from tasks.formats.structure import read_structure
 from tasks.training.structures import TrainingStructure, read_structures
@@ -40,8 +42,6 @@ _FEWEST, _MOST, _MOST_OF_COMPLEX = 60, 300, 600
 """Residues."""
 _N_FITTED, _N_TAKEN = 40, 2
 _BENT_ANGSTROM, _HINGED_ANGSTROM = (1.0, 3.0), (4.0, 9.0)
-_SAME_SHARE = 0.8
-"""Of the residues of a chain, by number and name, in another copy of the same protein."""
 _RIDGE = 3e-3
 
 
@@ -125,45 +125,46 @@ def placed(case: Complex, chain: AtomicModel, is_there: bool, resolution: float,
     poses = different(fitted(field, body, search(grid, body, resolution, _N_FITTED)), body, _N_FITTED)
     best = poses.take(torch.arange(min(_N_TAKEN, len(poses))))
     found = placement_evidence(field, contour_of(field), body, best, poses)
-    rmsd = torch.full((len(best),), torch.inf, dtype=torch.float64)
-    for same in case.chains() if is_there else ():
-        rmsd = torch.minimum(rmsd, _rmsd(best, body, offered, same))
+    moved = [offered.at(best.placed(offered.coordinates_angstrom, i, body.middle_angstrom)) for i in range(len(best))]
+    truth = case.chains() if is_there else []
+    rmsd = torch.tensor([rmsd_to_copies(one, truth) for one in moved], dtype=torch.float64)
     return Offered(case.name, found.features(), rmsd, is_there, case.is_held_out, resolution)
 
 
-def _rmsd(poses: Placements, body: RigidBody, offered: AtomicModel, truth: AtomicModel) -> Tensor:
-    """(pose,) to a chain of the same protein, over the residues that both have; infinite for another protein."""
-    known = {(r.number, r.insertion_code, r.name): i for i, r in enumerate(truth.residues)}
-    pairs = [
-        (i, known[r.number, r.insertion_code, r.name])
-        for i, r in enumerate(offered.residues)
-        if (r.number, r.insertion_code, r.name) in known
-    ]
-    if len(pairs) < _SAME_SHARE * offered.n_residues:
-        return torch.full((len(poses),), torch.inf, dtype=torch.float64)
-    rows, columns = torch.tensor(pairs).T
-    own, true = places_of_residues(offered)[rows], places_of_residues(truth)[columns]
-    each = [poses.placed(own, i, body.middle_angstrom) - true for i in range(len(poses))]
-    return torch.stack(each).square().sum(-1).mean(-1).sqrt()
+def offered_chains(cases: Sequence[Complex], number: int) -> Iterator[Offered]:
+    """A right chain and a wrong one, which both are held out or both not, in the map of one of the complexes."""
+    case = cases[number]
+    generator = torch.Generator().manual_seed(number)
+    low, high = RESOLUTIONS_ANGSTROM
+    resolution = low + (high - low) * ((number * 0.6180339887) % 1)
+    own = case.chains()
+    strangers = [c for c in cases if c.is_held_out == case.is_held_out and not c.clusters & case.clusters]
+    wrong = strangers[number % len(strangers)].chains() if strangers else []
+    for chains, is_there in ((own, True), (wrong, False)):
+        if chains:
+            chain = chains[number % len(chains)]
+            one = placed(case, chain, is_there, resolution, generator)
+            words = ", ".join(f"{r:.1f}" for r in one.rmsd_angstrom.tolist())
+            print(f"{case.name} {resolution:.1f} Å, {chain.n_residues} residues: {words}", flush=True)
+            yield one
 
 
-def offered_chains(folder: Path, n: int) -> Iterator[Offered]:
-    """Right and wrong chains in maps of the first complexes, of those that are held out as many as there are."""
-    cases = [case for case in complexes(folder) if case.chains()][:n]
-    for number, case in enumerate(cases):
-        generator = torch.Generator().manual_seed(number)
-        low, high = RESOLUTIONS_ANGSTROM
-        resolution = low + (high - low) * ((number * 0.6180339887) % 1)
-        own = case.chains()
-        strangers = [c for c in cases if c.is_held_out == case.is_held_out and not c.clusters & case.clusters]
-        wrong = strangers[number % len(strangers)].chains() if strangers else []
-        for chains, is_there in ((own, True), (wrong, False)):
-            if chains:
-                chain = chains[number % len(chains)]
-                one = placed(case, chain, is_there, resolution, generator)
-                words = ", ".join(f"{r:.1f}" for r in one.rmsd_angstrom.tolist())
-                print(f"{case.name} {resolution:.1f} Å, {chain.n_residues} residues: {words}", flush=True)
-                yield one
+def offered_so_far(progress: Path) -> list[Offered]:
+    """What an earlier run has kept."""
+    lines = progress.read_text().splitlines() if progress.exists() else []
+    found = []
+    for told in map(json.loads, lines):
+        for name in ("features", "rmsd_angstrom"):
+            told[name] = torch.tensor(told[name], dtype=torch.float64)
+        found.append(Offered(**told))
+    return found
+
+
+def keep(progress: Path, offered: Offered) -> None:
+    """One more line."""
+    told = {name: v.tolist() if isinstance(v, Tensor) else v for name, v in vars(offered).items()}
+    with progress.open("a") as file:
+        file.write(json.dumps(told) + "\n")
 
 
 def fit(offered: Sequence[Offered]) -> tuple[Tensor, Tensor, Tensor, float]:
@@ -215,10 +216,17 @@ def report(offered: Sequence[Offered], coefficients: tuple[Tensor, Tensor, Tenso
     return lines
 
 
-def main(folder: str, n: int) -> None:
+def main(folder: str, n: int, progress: Path) -> None:
     """Fit on what is not held out, report on what is, and write the coefficients."""
     torch.set_num_threads(1)
-    finish(list(offered_chains(Path(folder), n)))
+    cases = [case for case in complexes(Path(folder)) if case.chains()]
+    done = {one.name for one in offered_so_far(progress)}
+    for number, case in enumerate(cases[:n]):
+        if case.name in done:
+            continue
+        for one in list(offered_chains(cases, number)):
+            keep(progress, one)
+    finish(offered_so_far(progress))
 
 
 def finish(offered: Sequence[Offered]) -> None:
@@ -243,4 +251,4 @@ def finish(offered: Sequence[Offered]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

@@ -61,3 +61,4 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Sec
     yield measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt))
     yield measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent))
     yield measured("docking", docking.__doc__, lambda: docking.lines(data, n_docked))
+    yield measured("docking, cost", docking.__doc__, lambda: docking.cost_lines(data, folder))
