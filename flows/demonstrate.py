@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow
 from pydantic import BaseModel
 
-from flows.model import ModelRecipe, model
+from flows.model import model
+from flows.model_recipe import ModelRecipe
 from flows.process_session import process_session
 from flows.recipe import Recipe
 from flows.services import dask_address

@@ -18,7 +18,6 @@ from tasks.stores.products.validation_store import read_validation, write_valida
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
 
-_NAME = "chosen"
 _OF, _AND, _IN = " of ", ", ", " in "
 """Between what is made, the names of the models that it is chosen from, and that of their map, in an item."""
 _SAME_FSC = 0.0005
@@ -33,18 +32,20 @@ class ChooseModelParams(StageParams):
     models: tuple[str, ...] = Field(default=("refined",), min_length=1)
     """Names of the models in the store, round by round; each must have been validated."""
     map: str = "sharpened"
-    """Name of the map that they lie in."""
+    """Name of the map that they lie in, the newest of them where they lie in several."""
+    name: str = "chosen"
+    """Of the model that is taken, and of its validation."""
 
 
 @task(name="choose_model", cache_policy=NO_CACHE)
 def choose_model(session_url: str, params: ChooseModelParams) -> StageReport:
-    """``models/chosen``, with the history of the rounds, and ``validations/chosen``.
+    """``models/<name>``, with the history of the rounds, and ``validations/<name>``.
 
     The half map that nothing was built in decides, as the mean FSC of each model with it; without half maps the mean
     probability of residues to be right, lost residues counted. Among equals the probability decides, and a round whose
     geometry is clearly worse than that of the first is not taken.
     """
-    item = f"{_NAME}{_OF}{_AND.join(params.models)}{_IN}{params.map}"
+    item = f"{params.name}{_OF}{_AND.join(params.models)}{_IN}{params.map}"
     report = run_stage(session_url, _choice, [item], params)
     judged = run_stage(session_url, _judgement, [item], params) if not report.failed else report
     return judged if judged.failed or judged.skipped else report
@@ -132,20 +133,20 @@ def _done_before(store: SessionStore, number: int) -> str:
 
 
 def _judgement_inputs(_store: SessionStore, item: str) -> list[str]:
-    return [f"models/{_NAME}", *(f"validations/{name}" for name in _names(item))]
+    return [_model_address(item), *(f"validations/{name}" for name in _names(item))]
 
 
-def _judge(store: SessionStore, _item: str, _params: ChooseModelParams, attempt: Attempt) -> None:
-    name = str(store.product(f"models/{_NAME}").done_record("the chosen model").figures["best_round"])
+def _judge(store: SessionStore, item: str, _params: ChooseModelParams, attempt: Attempt) -> None:
+    name = str(store.product(_model_address(item)).done_record("the chosen model").figures["best_round"])
     write_validation(attempt, read_validation(store, name))
 
 
-def _model_address(_item: str) -> str:
-    return f"models/{_NAME}"
+def _model_address(item: str) -> str:
+    return f"models/{item.split(_OF)[0]}"
 
 
-def _validation_address(_item: str) -> str:
-    return f"validations/{_NAME}"
+def _validation_address(item: str) -> str:
+    return f"validations/{item.split(_OF)[0]}"
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: ChooseModelParams) -> Need:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
-from tasks.records.verdict import SessionVerdict, WeakPart
+from tasks.records.verdict import ActionTaken, SessionVerdict, WeakPart
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import density_grid, density_map, map_mates
 from tasks.stores.products.model_store import model_in_map, read_model
@@ -38,12 +38,14 @@ class JudgeSessionParams(StageParams):
 
     model: str | None = "chosen"
     """Name of the model in the store; it must have been validated. None for a session that has no model yet."""
-    map: Literal["sharpened", "imported", "flipped"] = "sharpened"
+    map: Literal["sharpened", "imported", "flipped", "joined"] = "sharpened"
     """Name of the map that it lies in."""
     prediction: str | None = None
     """Name of a prediction in the store that the model is compared with."""
     goal_angstrom: float | None = Field(default=None, gt=0)
     """Resolution without which the map is not good enough; that of the session's forecast when None."""
+    action: ActionTaken | None = None
+    """What was done about an earlier verdict before this one."""
 
 
 @task(name="judge_session", cache_policy=NO_CACHE)
@@ -143,6 +145,7 @@ def _of_model(
         weak_parts=tuple(parts),
         disagreements=tuple(told),
         missing=missing,
+        action=params.action,
     )
 
 

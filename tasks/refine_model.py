@@ -71,7 +71,7 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
         if number
         else [f"models/{name}" for name in ("built", "imported", "docked", "merged")]
     )
-    named += [f"maps/{name}" for name in ("sharpened", "refined", "imported", "flipped")]
+    named += [f"maps/{name}" for name in ("sharpened", "refined", "imported", "flipped", "joined")]
     return [address for address in named if store.product(address).record() is not None]
 
 

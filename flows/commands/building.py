@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,9 @@ from flows.commands.console import console, readable_errors
 from flows.commands.models import show_placement, show_rounds, show_validation, show_verdict
 from flows.commands.processing import show_reports
 from flows.commands.services import running_services
-from flows.model import ModelRecipe, StageFailedError
 from flows.model import model as model_flow
+from flows.model_recipe import ModelRecipe
+from flows.model_rounds import StageFailedError
 from flows.services import ServiceError
 from tasks.build_model import BuildModelParams
 from tasks.building.sequences import require_letters
@@ -28,6 +30,16 @@ from tasks.stores.products.model_store import read_placement
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.products.verdict_store import read_verdict
 from tasks.stores.session_store import SessionStore
+
+
+class Act(StrEnum):
+    """Decisions of a verdict that are followed at once."""
+
+    none = "none"
+    rebuild = "rebuild"
+    refine = "refine"
+    all = "all"
+
 
 _FILE: dict[str, Any] = {"exists": True, "dir_okay": False}
 
@@ -73,6 +85,9 @@ def model(
         typer.Option(help="Docked predictions to merge with what is built: a model's name, or predictions/NAME."),
     ] = None,
     goal: Annotated[float | None, typer.Option(help="Å that the map is to reach.")] = None,
+    act_on_verdict: Annotated[
+        Act, typer.Option(help="Follow the verdict at once, for one round: rebuild, refine the map there, or both.")
+    ] = Act.none,
     waters: Annotated[bool, typer.Option(help="Place waters where the map is good enough.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for the model, mmCIF, and the maps.")] = None,
 ) -> None:
@@ -103,6 +118,7 @@ def model(
             n_rounds=rounds,
             merge_models=None if placed is None else MergeModelsParams(placed=placed, resolution_angstrom=resolution),
             judge_session=JudgeSessionParams(prediction=prediction, goal_angstrom=goal),
+            act_on_verdict=act_on_verdict.value,
             place_ligands=PlaceLigandsParams(
                 resolution_angstrom=resolution,
                 monomer_library=library,

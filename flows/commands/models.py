@@ -18,7 +18,13 @@ from tasks.records.verdict import SessionVerdict
 from tasks.stores.commit import Record
 from tasks.validation.files import ValidationFiles, validate_files
 from tasks.validation.tables import region_rows, summary_rows
-from tasks.verdict.tables import DISAGREEMENT_COLUMNS, WEAK_PART_COLUMNS, disagreement_words, weak_part_words
+from tasks.verdict.tables import (
+    DISAGREEMENT_COLUMNS,
+    WEAK_PART_COLUMNS,
+    action_words,
+    disagreement_words,
+    weak_part_words,
+)
 
 
 def validate(
@@ -91,6 +97,8 @@ def show_verdict(found: SessionVerdict) -> None:
         console.print(weak)
     if found.missing.views:
         console.print(found.missing.views, soft_wrap=True)
+    if found.action is not None:
+        console.print(action_words(found.action), soft_wrap=True)
     console.print(f"next: [bold]{found.decision}[/bold]: {found.reason}", soft_wrap=True)
 
 

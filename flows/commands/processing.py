@@ -13,7 +13,7 @@ from flows.commands.services import running_services, show_services
 from flows.commands.status import show_status
 from flows.demonstrate import demonstrate
 from flows.forecast import needs_of, outline_of
-from flows.model import ModelRecipe
+from flows.model_recipe import ModelRecipe
 from flows.process_session import TooManyFailuresError, process_session
 from flows.recipe import Recipe, read_recipe
 from flows.services import ServiceError

@@ -15,7 +15,7 @@ class PlaceLigandsParams(StageParams):
 
     model: str = "chosen"
     """Name of the model in the store."""
-    map: Literal["sharpened", "imported", "flipped"] = "sharpened"
+    map: Literal["sharpened", "imported", "flipped", "joined"] = "sharpened"
     """Map that it lies in, ``maps/<name>``."""
     half_maps: Literal["refined", "imported"] | None = "refined"
     """Map whose halves are looked at; those of `map` when it has its own, none where neither has."""

@@ -17,7 +17,7 @@ class RefineModelParams(StageParams):
     round: int = Field(default=0, ge=0)
     """0 for the first refinement; n for that of ``models/rebuilt-<n>``, whose atoms stay what they are and whose map
     weighs as much as it did in ``models/refined``."""
-    map: Literal["sharpened", "imported", "flipped"] = "sharpened"
+    map: Literal["sharpened", "imported", "flipped", "joined"] = "sharpened"
     """Map to look at, ``maps/<name>``."""
     half_maps: Literal["refined", "imported"] | None = "refined"
     """Map whose halves are refined against; those of `map` when it has its own, none where neither has."""

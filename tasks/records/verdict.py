@@ -88,6 +88,22 @@ class MissingData(BaseModel):
     """For the goal; without one, for a map that a chain can be traced in. None where no curve tells it."""
 
 
+class ActionTaken(BaseModel):
+    """What was done at once about an earlier verdict, and what came of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: str
+    """Name of that verdict, among those of the store."""
+    decision: Decision
+    what: str
+    """What was done, or why nothing was."""
+    model: str | None = None
+    """Name of the model that was made; None where none was."""
+    is_kept: bool = False
+    """Whether that model was taken in place of the one before."""
+
+
 class SessionVerdict(BaseModel):
     """One decision, and all that it rests on: a model in its map, or the map alone."""
 
@@ -108,3 +124,5 @@ class SessionVerdict(BaseModel):
     weak_parts: tuple[WeakPart, ...]
     disagreements: tuple[Disagreement, ...]
     missing: MissingData
+    action: ActionTaken | None = None
+    """That this verdict follows; None where nobody gave leave for one."""

@@ -25,6 +25,7 @@ from tasks.verdict.tables import (
     DISAGREEMENT_COLUMNS,
     SPEAKS_FOR,
     WEAK_PART_COLUMNS,
+    action_words,
     disagreement_words,
     few_words,
     weak_part_words,
@@ -106,7 +107,8 @@ def _about(found: SessionVerdict) -> str:
     if found.model is None:
         return f"Of the map {found.map}; there is no model that was judged in it."
     beside = f", beside the prediction {found.prediction}" if found.prediction else ""
-    return f"Of the model {found.model} in the map {found.map}{beside}."
+    done = f" {action_words(found.action)}." if found.action else ""
+    return f"Of the model {found.model} in the map {found.map}{beside}.{done}"
 
 
 def _tiles(found: SessionVerdict) -> str:

@@ -9,6 +9,8 @@ from tasks.records.verdict import Decision, Disagreement, MissingData, WeakPart
 from tasks.verdict.missing_data import EVEN_ENOUGH, particle_words
 
 _FOR_PREDICTION = ("prediction", "not built")
+OF_PREDICTION = " of the prediction"
+"""Behind stretches of the prediction, where others are of the model."""
 _FEWEST_TO_REBUILD_SHARE = 0.03
 """Of the residues: what is less does not hold a deposition up."""
 TRACEABLE_ANGSTROM = 4.0
@@ -20,7 +22,7 @@ _AT_THE_LIMIT = 1.15
 def to_rebuild(found: ModelValidation, told: Sequence[Disagreement]) -> list[str]:
     """Stretches that the validation would have built anew, and those that a prediction fits better or fills."""
     doubted = [f"{r.chain}/{r.first}-{r.last}" for r in found.regions if r.verdict == "rebuild"]
-    better = [f"{d.chain}/{d.first}-{d.last} of the prediction" for d in told if d.side in _FOR_PREDICTION]
+    better = [f"{d.chain}/{d.first}-{d.last}{OF_PREDICTION}" for d in told if d.side in _FOR_PREDICTION]
     return doubted + better
 
 

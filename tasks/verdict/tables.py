@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.records.verdict import Disagreement, WeakPart
+from tasks.records.verdict import ActionTaken, Disagreement, WeakPart
 
 DISAGREEMENT_COLUMNS = ("prediction", "residues", "the map speaks for", "why")
 WEAK_PART_COLUMNS = ("weak part", "residues", "local resolution / Å", "whole model / Å", "mask")
@@ -27,6 +27,14 @@ def weak_part_words(part: WeakPart) -> list[str]:
         few_words(part.residues), str(part.n_residues), f"{part.resolution_angstrom:.1f}", f"{part.rest_angstrom:.1f}",
         part.mask,
     ]  # fmt: skip
+
+
+def action_words(action: ActionTaken) -> str:
+    """What was done about an earlier verdict, and whether it is kept."""
+    told = f"After a first verdict, {action.decision}: {action.what}"
+    if action.model is None:
+        return told
+    return f"{told}; models/{action.model} is {'kept' if action.is_kept else 'no better, and not taken'}"
 
 
 def few_words(stretches: tuple[str, ...], most: int = _MOST_STRETCHES) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flows.model import ModelRecipe, model
+from flows.model import model
+from flows.model_recipe import ModelRecipe
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from kernels.scores import matched_points

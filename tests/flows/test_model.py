@@ -6,7 +6,9 @@ from dataclasses import replace
 import mrcfile
 import pytest
 
-from flows.model import ModelRecipe, StageFailedError, model
+from flows.model import model
+from flows.model_recipe import ModelRecipe
+from flows.model_rounds import StageFailedError
 from kernels.maps.alignment import inverted
 from tasks.build_model import BuildModelParams
 from tasks.formats import FormatError

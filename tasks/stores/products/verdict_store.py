@@ -27,6 +27,8 @@ def write_verdict(attempt: Attempt, found: SessionVerdict) -> None:
         n_weak_parts=len(found.weak_parts),
         n_to_rebuild=len(found.rebuild),
     )
+    if found.action is not None:
+        attempt.figures.update(action=found.action.what, is_action_kept=found.action.is_kept)
 
 
 def read_verdict(store: SessionStore, model: str | None) -> SessionVerdict:

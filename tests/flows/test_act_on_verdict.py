@@ -1,0 +1,120 @@
+"""What a verdict says is done at once: a round limited to its residues, or the reason why nothing is."""
+
+import pytest
+
+from flows.act_on_verdict import FIRST, act_on_verdict, outcome
+from flows.model_recipe import ModelRecipe
+from flows.sole_use import MODELS, sole_use
+from tasks.choose_model import ChooseModelParams, choose_model
+from tasks.formats.map_file import write_map
+from tasks.import_map import ImportMapParams, import_map
+from tasks.judge_session import JudgeSessionParams, judge_session
+from tasks.model_refinement.params import RefineModelParams
+from tasks.rebuild_model import RebuildModelParams
+from tasks.records.session import StageParams
+from tasks.records.verdict import Decision, MissingData, SessionVerdict, WeakPart
+from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.validation_store import read_validation
+from tasks.stores.products.verdict_store import read_verdict, write_verdict
+from tasks.stores.session_store import SessionStore
+from tasks.validate_model import ValidateModelParams, validate_model
+from tests.truth.cage_model import cage_subunit
+from tests.truth.model_maps import simulated_maps
+from tests.truth.wrong_models import with_flipped_peptide
+
+ON_MAP = {"map": "imported"}
+RECIPE = ModelRecipe(
+    refine_model=RefineModelParams(without_library="real space", resolution_angstrom=2.8),
+    validate_model=ValidateModelParams(resolution_angstrom=2.8),
+    rebuild_model=RebuildModelParams(is_network_asked=False),
+    act_on_verdict="all",
+)
+NOTHING = MissingData(
+    n_particles=None, resolution_angstrom=None, forecast=None, evenness=None, seldom_share=None, weakest_direction=None,
+    views=None,
+)  # fmt: skip
+FLIPPED_PEPTIDES = (12, 22)
+
+
+def put_verdict(store: SessionStore, decision: Decision, **told) -> None:
+    found = SessionVerdict(
+        model=FIRST, map="imported", prediction=None, decision=decision, reason="", rebuild=told.get("rebuild", ()),
+        weak_parts=told.get("weak_parts", ()), disagreements=(), missing=NOTHING,
+    )  # fmt: skip
+    with store.product(f"verdicts/{FIRST}").write("judge_session", 1, StageParams(), {}) as attempt:
+        write_verdict(attempt, found)
+
+
+@pytest.fixture
+def modelled(connected, store, tmp_path) -> SessionStore:
+    """A map with halves, and a model with two peptides turned over, validated and chosen."""
+    maps = simulated_maps(cage_subunit(36), 2.8, padding_angstrom=7)
+    for name, grid in {"map": maps.sharpened, "half_1": maps.half_1, "half_2": maps.half_2}.items():
+        write_map(tmp_path / f"{name}.mrc", grid)
+    paths = {name: str(tmp_path / f"{name}.mrc") for name in ("map", "half_1", "half_2")}
+    wrong = maps.model
+    for residue in FLIPPED_PEPTIDES:
+        wrong = with_flipped_peptide(wrong, residue)
+    with sole_use(store.url, MODELS):
+        import_map(store.url, ImportMapParams(**paths, resolution_angstrom=2.8))
+        with store.product("models/refined").write("refine_model", 1, StageParams(), {}) as attempt:
+            write_model(attempt, wrong, "refined")
+        validate_model(store.url, RECIPE.validate_model.model_copy(update={**ON_MAP, "model": "refined"}))
+        choose_model(store.url, ChooseModelParams(**ON_MAP, name=FIRST))
+    return store
+
+
+def oxygens_moved(store: SessionStore, name: str) -> list[float]:
+    """Å, of the peptides that were turned over, from where they were put."""
+    moved = read_model(store, name).positions("O") - read_model(store, "refined").positions("O")
+    return moved[list(FLIPPED_PEPTIDES), 0].norm(dim=-1).tolist()
+
+
+@pytest.mark.server
+def test_a_round_of_rebuilding_is_limited_to_the_residues_that_a_verdict_names(modelled):
+    number = read_model(modelled, "refined").residues[FLIPPED_PEPTIDES[0]].number
+    put_verdict(modelled, "rebuild here", rebuild=(f"A/{number - 3}-{number + 3}",))
+    with sole_use(modelled.url, MODELS):
+        acted = act_on_verdict(modelled.url, RECIPE, ON_MAP, number=1)
+        assert acted.models == ("refined-1",), acted.taken.what
+        choose_model(modelled.url, ChooseModelParams(**ON_MAP, models=("refined", *acted.models)))
+        action = outcome(modelled.url, acted)
+        judge_session(modelled.url, JudgeSessionParams(**ON_MAP, action=action))
+    named, other = oxygens_moved(modelled, "rebuilt-1")
+    assert named > 2.5
+    assert other == 0
+    assert action.is_kept is (
+        read_validation(modelled, "refined-1").fsc_free > read_validation(modelled, FIRST).fsc_free
+    )
+    assert action.is_kept
+    told = read_verdict(modelled, "chosen").action
+    assert told == action
+    assert told.what == f"built anew: A/{number - 3}-{number + 3}"
+    # the way back: the chosen model, the round, what was built anew, the model that was acted on
+    parents = modelled.product("models/rebuilt-1").record().inputs
+    assert parents[f"models/{FIRST}"] == modelled.product(f"models/{FIRST}").record().fingerprint
+    # done twice, nothing is made twice
+    with sole_use(modelled.url, MODELS):
+        again = act_on_verdict(modelled.url, RECIPE, ON_MAP, number=1)
+    assert all(report.kept and not report.done for report in again.reports)
+
+
+@pytest.mark.server
+def test_why_nothing_is_done_is_said(modelled):
+    def told(leave: str) -> str:
+        recipe = RECIPE.model_copy(update={"act_on_verdict": leave})
+        with sole_use(modelled.url, MODELS):
+            acted = act_on_verdict(modelled.url, recipe, ON_MAP, number=1)
+        assert acted.models == ()
+        assert acted.map == "imported"
+        return acted.taken.what
+
+    assert "read" not in told("all") and "verdict of 'first'" in told("all")
+    part = WeakPart(mask="mask_1", residues=("A/1-20",), n_residues=20, resolution_angstrom=6.0, rest_angstrom=3.0)
+    put_verdict(modelled, "refine the map here", weak_parts=(part,))
+    assert "needs the particles that it was made from" in told("all")
+    assert told("rebuild") == "nothing was done: leave is given for 'rebuild'"
+    put_verdict(modelled, "rebuild here")
+    assert told("all") == "nothing was done: the verdict names no stretch of the model"
+    put_verdict(modelled, "deposit")
+    assert told("all").startswith("nothing was done")
