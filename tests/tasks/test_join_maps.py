@@ -9,7 +9,7 @@ from kernels.maps.fsc import corrected_fsc
 from tasks.join_maps import JoinMapsParams, join_maps
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
-from tasks.stores.products.map_store import density_map, describe, halves_of, read_map
+from tasks.stores.products.map_store import density_map, describe, read_map, with_halves
 from tests.truth.gaussian_particles import gaussian_map
 from tests.truth.moving_domain import PIXEL, WIDTH, N, moving_domain
 
@@ -49,7 +49,7 @@ def test_the_part_stands_in_its_mask_and_halves_stay_apart(store, workers, halve
     for number, half in enumerate(found):
         assert torch.equal(half[inside], arrays["part"][number][inside])
         assert torch.equal(half[outside], arrays["refined"][number][outside])
-    assert halves_of(store, "joined") == "joined"
+    assert with_halves(store, "joined", "refined") == "joined"
     generator = torch.Generator().manual_seed(0)
     before, after = (
         corrected_fsc(*pair, truth.mask, generator).corrected[8:18].mean() for pair in (arrays["refined"][:2], found)
