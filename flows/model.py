@@ -30,8 +30,8 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over; every round
     is kept, and ``models/chosen`` is the best of them. With ligands, ions and waters, where the map supports them, it
     becomes ``models/placed``, which is judged once more. ``verdicts/chosen`` says what is to be done next, and the
-    session's report shows it all. Where the recipe gives leave, what a first verdict says is done at once, for one round
-    (`act_on_verdict`).
+    session's report shows it all. Where the recipe gives leave, what a first verdict says is done at once, for one
+    round (`act_on_verdict`).
 
     Returns
     -------

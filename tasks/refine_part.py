@@ -58,7 +58,8 @@ def refine_part(session_url: str, params: RefinePartParams) -> StageReport:
     if all(store.product(address).is_current(scratch.fingerprint) for address in products):
         report.kept.extend(products)
         return report
-    particles, _ = whole_particles(scratch)
+    particles, geometry = whole_particles(scratch)
+    _require_fitting_mask(store, params.mask, geometry.box)
     n_copies = len(symmetry_group(density_map(store, WHOLE).symmetry))
     foreseen = fitting(store, "GPU", need(particles_outline(store, particles), params, n_copies), report)
     with foreseen, stage_usage(require_workers("GPU"), "GPU", report):
@@ -73,6 +74,16 @@ def refine_part(session_url: str, params: RefinePartParams) -> StageReport:
         figures["move_rms_angstrom"], report.cpu_seconds,
     )  # fmt: skip
     return report
+
+
+def _require_fitting_mask(store: SessionStore, address: str, box: int) -> None:
+    product, _, array = address.rpartition("/")
+    shape = store.product(product).read().shape(array)
+    if shape != (box,) * 3:
+        raise ValueError(
+            f"{address}: has {shape} voxels, but the particle images have {box} px a side; give a mask on the voxels of"
+            f" maps/{WHOLE}"
+        )
 
 
 def need(about: Outline, params: RefinePartParams, n_copies: int) -> Need:

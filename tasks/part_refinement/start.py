@@ -34,7 +34,7 @@ def start_part(_item: None, scratch: PartScratch, attempt: Attempt) -> None:
     particles, geometry = whole_particles(scratch)
     params, whole = scratch.params, read_map(scratch.store, WHOLE)
     pixel_size = geometry.pixel_size_angstrom
-    mask = part_mask(scratch, geometry.box)
+    mask = part_mask(scratch)
     place = place_of(mask)
     halves = {half: torch.from_numpy(whole[f"half_{half}"]).to(device()) / geometry.box for half in (1, 2)}
     generator = torch.Generator().manual_seed(0)
@@ -68,13 +68,8 @@ def start_part(_item: None, scratch: PartScratch, attempt: Attempt) -> None:
     attempt.details["middle_px"], attempt.details["diameter_px"] = list(place.middle_px), place.diameter_px
 
 
-def part_mask(scratch: PartScratch, box: int) -> Tensor:
+def part_mask(scratch: PartScratch) -> Tensor:
     """(z, y, x) the mask around the part, in the frame of the particles' map."""
     product, _, array = scratch.params.mask.rpartition("/")
     mask = torch.from_numpy(scratch.store.product(product).read()[array]).to(device())
-    if tuple(mask.shape) != (box,) * 3:
-        raise ValueError(
-            f"{scratch.params.mask}: has {tuple(mask.shape)} voxels, but the particle images have {box} px a side;"
-            " give a mask on the voxels of maps/refined"
-        )
     return (inverted(mask) if scratch.params.is_mask_mirrored else mask).clamp(0, 1)

@@ -37,10 +37,9 @@ def left(truth):
     found = disc(N, 18)
     images, transfer = pack(fourier.transform(truth.imaged.images), found) / N, pack(truth.imaged.transfer, found)
     body, centred = (gaussian_map(p, N, PIXEL, WIDTH) for p in (truth.body, truth.domain - truth.middle))
-    place = (truth.rotation @ (truth.middle + truth.move)[..., None])[..., 1:, 0] + truth.shift
     nothing = torch.zeros_like(images)
     bodies = -subtracted(nothing, transfer, found, body, truth.rotation, truth.shift / PIXEL)
-    domains = -subtracted(nothing, transfer, found, centred, truth.rotation @ truth.turn, place / PIXEL)
+    domains = -subtracted(nothing, transfer, found, centred, truth.rotation @ truth.turn, truth.copy_place / PIXEL)
     both = bodies + domains
     scale = (images.conj() * both).real.sum() / both.abs().square().sum()
     without = subtracted(images, transfer, found, scale * body, truth.rotation, truth.shift / PIXEL)
