@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prefect import flow
 
 from flows.act_on_verdict import FIRST, act_on_verdict, outcome
 from flows.model_recipe import ModelRecipe
-from flows.model_rounds import StageFailedError, is_made, needed, round_of_merging, round_of_rebuilding
+from flows.model_rounds import (
+    StageFailedError,
+    is_made,
+    needed,
+    refined_and_judged,
+    round_of_merging,
+    round_of_rebuilding,
+)
 from flows.sole_use import MAPS, MODELS, sole_use
+from flows.template_rounds import rounds_with_template, why_no_template
 from tasks.build_model import build_model
 from tasks.check_hand import CheckHandParams, check_hand, is_wrong_hand
 from tasks.choose_model import ChooseModelParams, choose_model
@@ -27,10 +37,11 @@ from tasks.validate_model import validate_model
 def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     """From a map in the store, or from files, to a refined model and a judgement of each of its residues.
 
-    What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over; every round
-    is kept, and ``models/chosen`` is the best of them. With ligands, ions and waters, where the map supports them, it
-    becomes ``models/placed``, which is judged once more. ``verdicts/chosen`` says what is to be done next, and the
-    session's report shows it all. Where the recipe gives leave, what a first verdict says is done at once, for one
+    What is not trusted is built anew, round by round, until nothing is left to do or the rounds are over. With placed
+    predictions one more round merges them, and in others their engine is shown the best model and predicts anew. Every
+    round is kept, and ``models/chosen`` is the best of them. With ligands, ions and waters, where the map supports
+    them, it becomes ``models/placed``, which is judged once more. ``verdicts/chosen`` says what is to be done next, and
+    the session's report shows it all. Where the recipe gives leave, what a first verdict says is done at once, for one
     round (`act_on_verdict`).
 
     Returns
@@ -41,7 +52,8 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     ------
     StageFailedError
         With the reason, where there is no map, no chain in it, or no refined model; before anything is built where the
-        refinement would lack its monomer library or the resolution of the map.
+        refinement would lack its monomer library or the resolution of the map, or rounds with a template their engine
+        or half maps.
     FormatError
         For a ligand that cannot be read, before anything else.
     """
@@ -57,6 +69,7 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
         if missing is not None:
             raise StageFailedError(f"refine_model: {missing}")
         on_map = {"map": _map_of_right_hand(session_url, recipe, reports)}
+        n_template_rounds = _n_template_rounds(session_url, recipe, on_map["map"], reports)
         reports.append(needed(build_model(session_url, recipe.build_model.model_copy(update=on_map))))
         reports.append(needed(refine_model(session_url, recipe.refine_model.model_copy(update=on_map))))
         reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=on_map)))
@@ -73,6 +86,15 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
                 reports += made
                 if is_made(made[-1]):
                     models.append(f"refined-{len(models)}")
+                made, names = rounds_with_template(
+                    session_url,
+                    recipe.merge_models.model_copy(update=on_map),
+                    models,
+                    n_template_rounds,
+                    partial(refined_and_judged, session_url, recipe, on_map),
+                )
+                reports += made
+                models += names
             judging = recipe.judge_session.model_copy(update=on_map)
             if recipe.act_on_verdict != "none":
                 first = ChooseModelParams(models=tuple(models), map=on_map["map"], name=FIRST)
@@ -95,6 +117,22 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
                 reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=judged)))
     report_session(session_url, ReportSessionParams())
     return reports
+
+
+def _n_template_rounds(session_url: str, recipe: ModelRecipe, density: str, reports: list[StageReport]) -> int:
+    """How many rounds with a template are tried; why there are none is said."""
+    if recipe.n_template_rounds == 0 or (recipe.merge_models is None and recipe.n_template_rounds is None):
+        return 0
+    if recipe.merge_models is None:
+        raise StageFailedError("a round with a template starts from placed predictions; name them (`--placed`)")
+    placed = recipe.merge_models.placed
+    reason = why_no_template(session_url, placed, density)
+    if reason is None:
+        return 1 if recipe.n_template_rounds is None else recipe.n_template_rounds
+    if recipe.n_template_rounds is not None:
+        raise StageFailedError(f"no round with a template can be made: {reason}")
+    reports.append(StageReport(stage="predict_structure", skipped={placed: f"no round with a template: {reason}"}))
+    return 0
 
 
 def _map_of_right_hand(session_url: str, recipe: ModelRecipe, reports: list[StageReport]) -> str:

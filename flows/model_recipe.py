@@ -31,6 +31,9 @@ class ModelRecipe(StageParams):
     """Most rounds in which what is not trusted is built anew, refined and judged again."""
     merge_models: MergeModelsParams | None = None
     """Placed predictions that the model is merged with, in a round of its own after those; None for none."""
+    n_template_rounds: int | None = Field(default=None, ge=0, le=5)
+    """Most rounds after that in which the engine of those predictions is shown the best model, and predicts anew; None
+    for one where an engine was run and there are half maps, none where predictions are from files."""
     place_ligands: PlaceLigandsParams = Field(default_factory=PlaceLigandsParams)
     judge_session: JudgeSessionParams = Field(default_factory=JudgeSessionParams)
     """What the model is compared with, and the resolution that is to be reached, for the decision at the end."""

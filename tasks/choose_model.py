@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from prefect import task
@@ -43,7 +43,8 @@ def choose_model(session_url: str, params: ChooseModelParams) -> StageReport:
 
     The half map that nothing was built in decides, as the mean FSC of each model with it; without half maps the mean
     probability of residues to be right, lost residues counted. Among equals the probability decides, and a round whose
-    geometry is clearly worse than that of the first is not taken.
+    geometry is clearly worse than that of the first is not taken. A round whose prediction had a template is taken only
+    where the half map says so: the prediction was made to be like the model, so that nothing else is a witness.
     """
     item = f"{params.name}{_OF}{_AND.join(params.models)}{_IN}{params.map}"
     report = run_stage(session_url, _choice, [item], params)
@@ -66,7 +67,7 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
 
 def _choose(store: SessionStore, item: str, params: ChooseModelParams, attempt: Attempt) -> None:
     found = [read_validation(store, name) for name in params.models]
-    best = best_round(found)
+    best = _best(store, found)
     name = params.models[best]
     copy_model(store, attempt, name)
     attempt.details["rounds"] = [
@@ -76,8 +77,24 @@ def _choose(store: SessionStore, item: str, params: ChooseModelParams, attempt: 
     attempt.figures.update(best_round=name, n_rounds=len(found) - 1)
 
 
-def best_round(found: Sequence[ModelValidation]) -> int:
-    """Index of the round to take; the earliest among equals."""
+def best_of(session_url: str, params: ChooseModelParams) -> str:
+    """Name of the model that would be chosen."""
+    store = SessionStore.open(session_url)
+    return params.models[_best(store, [read_validation(store, name) for name in params.models])]
+
+
+def _best(store: SessionStore, found: Sequence[ModelValidation]) -> int:
+    return best_round(found, [number for number in range(1, len(found)) if _templates_of_round(store, number)])
+
+
+def best_round(found: Sequence[ModelValidation], templated: Container[int] = ()) -> int:
+    """Index of the round to take; the earliest among equals.
+
+    Parameters
+    ----------
+    templated
+        Indices of rounds that only the half map can speak for.
+    """
     first, best = found[0], 0
     most = max(len(told.residues) for told in found)
     for number, told in enumerate(found[1:], 1):
@@ -85,15 +102,19 @@ def best_round(found: Sequence[ModelValidation]) -> int:
             (told.ramachandran_outlier_percent or 0.0)
             <= (first.ramachandran_outlier_percent or 0.0) + _MOST_OUTLIERS_MORE_PERCENT
         )
-        if is_sane and _is_better(told, found[best], most):
+        is_better = _agrees_better(told, found[best])
+        if is_better is None and number not in templated:
+            is_better = _mean_probability(told, most) > _mean_probability(found[best], most)
+        if is_sane and is_better:
             best = number
     return best
 
 
-def _is_better(told: ModelValidation, than: ModelValidation, n_residues: int) -> bool:
-    if told.fsc_free is not None and than.fsc_free is not None and abs(told.fsc_free - than.fsc_free) > _SAME_FSC:
-        return told.fsc_free > than.fsc_free
-    return _mean_probability(told, n_residues) > _mean_probability(than, n_residues)
+def _agrees_better(told: ModelValidation, than: ModelValidation) -> bool | None:
+    """Whether the half map that nothing was built in agrees better; None where it does not tell."""
+    if told.fsc_free is None or than.fsc_free is None or abs(told.fsc_free - than.fsc_free) <= _SAME_FSC:
+        return None
+    return told.fsc_free > than.fsc_free
 
 
 def _mean_probability(told: ModelValidation, n_residues: int) -> float:
@@ -128,8 +149,31 @@ def _done_before(store: SessionStore, number: int) -> str:
             told.append(f"{window['chain']} {window['first']}–{window['last']}: {' and '.join(ways)}")
     n_predicted = sum(row["source"] != "traced" for row in record.details.get("residues", []))
     if n_predicted:
-        told.append(f"{n_predicted} residues of predictions")
+        shown = _templates_of_round(store, number)
+        told.append(
+            f"{n_predicted} residues of predictions" + (f" that were shown {', '.join(shown)}" if shown else "")
+        )
     return "; ".join(told)
+
+
+def _templates_of_round(store: SessionStore, number: int) -> list[str]:
+    """Models that engines were shown for the predictions that a round merged."""
+    address = f"models/rebuilt-{number}"
+    record = store.product(address).record()
+    return _templates(store, address) if record is not None and record.stage == "merge_models" else []
+
+
+def _templates(store: SessionStore, address: str) -> list[str]:
+    """The same for a merged or placed model, or a prediction."""
+    record = store.product(address).record()
+    if record is None:
+        return []
+    if record.stage == "predict_structure":
+        template = record.params.get("template")
+        return [template] if template else []
+    sources = [a for a in record.inputs if a.startswith(("models/", "predictions/"))]
+    found = [_templates(store, a) for a in sources if a != f"models/{record.params.get('traced')}"]
+    return list(dict.fromkeys(name for names in found for name in names))
 
 
 def _judgement_inputs(_store: SessionStore, item: str) -> list[str]:

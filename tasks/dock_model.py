@@ -25,7 +25,6 @@ from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
-_NAME = "docked"
 _IN, _OF, _AND = " in ", " of ", "+"
 """In an item, before the name of the map, before those of the predictions, and between them."""
 _BYTES_A_RESIDUE = 650
@@ -36,6 +35,8 @@ _REMEDY = "give a structure in mmCIF or PDB format"
 class DockModelParams(StageParams):
     """What is placed, and in which map."""
 
+    name: str = Field(default="docked", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Of the model that is made."""
     map: str = "sharpened"
     """Name of the map in the store."""
     predictions: tuple[str, ...] = ()
@@ -81,7 +82,7 @@ class _ContentParams(DockModelParams):
 
 @task(name="dock_model", cache_policy=NO_CACHE)
 def dock_model(session_url: str, params: DockModelParams) -> StageReport:
-    """``models/docked`` from a map and structures, with a record of what lies where, how sure that is, and what does
+    """``models/<name>`` from a map and structures, with a record of what lies where, how sure that is, and what does
     not lie anywhere.
 
     B-factors are 100 times the probability of the body that a residue belongs to. Of a map with symmetry one unit is
@@ -89,12 +90,12 @@ def dock_model(session_url: str, params: DockModelParams) -> StageReport:
     """
     digests = tuple(content_digest(path, remedy=_REMEDY) for path in params.models)
     content = _ContentParams(digests=digests, **params.model_dump())
-    item = f"{_NAME}{_IN}{params.map}{_OF}{_AND.join(params.predictions)}"
+    item = f"{params.name}{_IN}{params.map}{_OF}{_AND.join(params.predictions)}"
     return run_stage(session_url, _docking, [item], content)
 
 
-def _address(_item: str) -> str:
-    return f"models/{_NAME}"
+def _address(item: str) -> str:
+    return f"models/{item.partition(_IN)[0]}"
 
 
 def _inputs(_store: SessionStore, item: str) -> list[str]:
@@ -115,7 +116,7 @@ def _dock(store: SessionStore, _item: str, params: _ContentParams, attempt: Atte
     except ValueError as error:
         raise SkipItem(f"maps/{params.map}: {error}") from error
     # bodies that bend are handed on from here: `found.body` says which residues belong to which
-    write_model(attempt, found.model, _NAME, mates)
+    write_model(attempt, found.model, params.name, mates)
     write_docking(attempt, found.record)
 
 

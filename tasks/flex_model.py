@@ -24,14 +24,15 @@ from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
 
-_PRODUCT = "models/flexed"
-_IN = " in "
-"""Between the names of model and map in an item."""
+_OF, _IN = " of ", " in "
+"""Between what is made, the names of the model and of the map in an item."""
 
 
 class FlexModelParams(StageParams):
     """Parameters of `flex_model`."""
 
+    name: str = Field(default="flexed", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Of the model that is made."""
     model: str = "docked"
     """Name of the model in the store, rigidly placed in its map."""
     map: str = "sharpened"
@@ -45,21 +46,21 @@ class FlexModelParams(StageParams):
 
 @task(name="flex_model", cache_policy=NO_CACHE)
 def flex_model(session_url: str, params: FlexModelParams) -> StageReport:
-    """``models/flexed``: chains of a docked model, each bent along its soft motions and then residue by residue.
+    """``models/<name>``: chains of a docked model, each bent along its soft motions and then residue by residue.
 
     A chain stays as it was where nothing is gained in the half map, or the shells, that were held back; ``chains`` in
     the record says of each what was found. What an engine says of errors (PAE) tells where a chain is soft. Memory: see
     `_needs`.
     """
-    return run_stage(session_url, _flexing, [f"{params.model}{_IN}{params.map}"], params)
+    return run_stage(session_url, _flexing, [f"{params.name}{_OF}{params.model}{_IN}{params.map}"], params)
 
 
-def _address(_item: str) -> str:
-    return _PRODUCT
+def _address(item: str) -> str:
+    return f"models/{item.partition(_OF)[0]}"
 
 
 def _inputs(store: SessionStore, item: str) -> list[str]:
-    model, density = item.split(_IN)
+    model, density = item.split(_OF)[1].split(_IN)
     halves = [f"maps/{name}" for name in ("refined", "imported") if name != density]
     there = [address for address in halves if store.product(address).record() is not None]
     return [f"models/{model}", f"maps/{density}", *there]
@@ -86,7 +87,7 @@ def _flex(store: SessionStore, _item: str, params: FlexModelParams, attempt: Att
         found = flexed(part, grid, resolution, errors.get(chain), halves, others)
         parts.append(found.model)
         told.append({"chain": chain, **_figures(found)})
-    write_model(attempt, joined(parts), "flexed", mates)
+    write_model(attempt, joined(parts), params.name, mates)
     attempt.details["chains"] = told
     attempt.figures.update(n_chains=len(told), n_bent=sum(bool(row["is_kept"]) for row in told))
 

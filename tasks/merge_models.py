@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from prefect import task
@@ -77,6 +78,9 @@ def _merge(store: SessionStore, item: str, params: MergeModelsParams, attempt: A
     is_placed = not params.placed.startswith(_PREDICTIONS)
     placed = read_model(store, params.placed) if is_placed else _sure_of(store, params.placed)
     traced = read_model(store, params.traced)
+    # of predictions B-factors are no such thing, and refinement in real space leaves them as they are
+    usual = traced.b_factor_angstrom2.median()
+    placed = replace(placed, b_factor_angstrom2=usual.expand_as(placed.b_factor_angstrom2).clone())
     first = judged(beside(traced, placed, mates) if is_placed else traced, *where)
     found = register(first.model, placed, is_placed)
     if int((found.match >= 0).sum()) < _FEWEST_IN_COMMON:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.console import console, readable_errors
-from flows.commands.models import show_placement, show_rounds, show_validation, show_verdict
+from flows.commands.models import show_placement, show_reasons, show_rounds, show_validation, show_verdict
 from flows.commands.processing import show_reports
 from flows.commands.services import running_services
 from flows.model import model as model_flow
@@ -84,6 +84,15 @@ def model(
         str | None,
         typer.Option(help="Docked predictions to merge with what is built: a model's name, or predictions/NAME."),
     ] = None,
+    template_rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=5,
+            help="Most rounds in which the engine of the placed predictions is shown the model, and predicts anew; 1"
+            " where an engine was run and there are half maps.",
+        ),
+    ] = None,
     goal: Annotated[float | None, typer.Option(help="Å that the map is to reach.")] = None,
     act_on_verdict: Annotated[
         Act, typer.Option(help="Follow the verdict at once, for one round: rebuild, refine the map there, or both.")
@@ -117,6 +126,7 @@ def model(
             refine_model=RefineModelParams(resolution_angstrom=resolution, monomer_library=library),
             n_rounds=rounds,
             merge_models=None if placed is None else MergeModelsParams(placed=placed, resolution_angstrom=resolution),
+            n_template_rounds=template_rounds,
             judge_session=JudgeSessionParams(prediction=prediction, goal_angstrom=goal),
             act_on_verdict=act_on_verdict.value,
             place_ligands=PlaceLigandsParams(
@@ -128,7 +138,9 @@ def model(
             ),
         )
         with running_services():
-            show_reports(model_flow(session, recipe))
+            reports = model_flow(session, recipe)
+            show_reports(reports)
+            show_reasons(reports)
         store = SessionStore.open(session)
         if store.product("validations/chosen").record() is not None:
             show_rounds(store.product("models/chosen").done_record("the chosen model"))

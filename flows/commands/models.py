@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.console import console, readable_errors
@@ -14,6 +16,7 @@ from tasks.formats.ramachandran_tables import MissingTablesError
 from tasks.ligands.tables import PLACED_COLUMNS, UNEXPLAINED_COLUMNS, placed_words, unexplained_words
 from tasks.records.model import ModelValidation
 from tasks.records.placement import Placement
+from tasks.records.session import StageReport
 from tasks.records.verdict import SessionVerdict
 from tasks.stores.commit import Record
 from tasks.validation.files import ValidationFiles, validate_files
@@ -66,19 +69,28 @@ def show_validation(found: ModelValidation) -> None:
     console.print(f"[bold]{found.decision}[/bold]: {found.decision_reason}")
 
 
+def show_reasons(reports: Sequence[StageReport]) -> None:
+    """Why stages made nothing, so that an earlier model stays."""
+    for report in reports:
+        for reason in (*report.failed.values(), *report.skipped.values()):
+            console.print(f"[bold]{report.stage}[/bold]: {escape(reason)}", soft_wrap=True)
+
+
 def show_rounds(chosen: Record) -> None:
     """What each round of rebuilding did, and which one was taken."""
     rounds = chosen.details.get("rounds", [])
     if len(rounds) < 2:
         return
-    table = Table("round", "residues", "trusted", "Q", "favoured", "clashscore", "built anew", box=box.SIMPLE_HEAD)
+    table = Table(
+        "round", "residues", "trusted", "Q", "favoured", "clashscore", "free FSC", "built anew", box=box.SIMPLE_HEAD
+    )
     for made in rounds:
         is_taken = made["name"] == chosen.figures.get("best_round")
         shares = [_percent(made[key]) for key in ("trusted_percent", "ramachandran_favoured_percent")]
         table.add_row(
             f"[bold]{made['name']}[/bold], taken" if is_taken else made["name"],
             str(made["residues"]), shares[0], f"{made['q_score']:.3f}", shares[1], f"{made['clashscore']:.1f}",
-            made["rebuilt"],
+            "none" if made["fsc_free"] is None else f"{made['fsc_free']:.4f}", made["rebuilt"],
         )  # fmt: skip
     console.print(table)
 

@@ -12,15 +12,13 @@ from tasks.records.model import ModelValidation
 from tasks.records.prediction import PredictionSource
 from tasks.session_files.exposures import is_done
 from tasks.stores.commit import Record
-from tasks.stores.products.map_store import density_map, with_halves
+from tasks.stores.products.map_store import density_map, halves_of
 from tasks.stores.products.model_store import mmcif_bytes
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 
 _MODELS = ("placed", "chosen")
 _MAPS = ("flipped", "sharpened", "imported", "refined")
-_HALVES_OF = {"sharpened": "refined"}
-"""Maps whose halves are in another product."""
 _FROM_STRUCTURES = ("predict_structure", "dock_model", "merge_models")
 
 
@@ -111,7 +109,8 @@ def _ancestors(store: SessionStore, address: str, seen: set[str]) -> Iterator[Re
         return
     seen.add(address)
     yield record
-    for source in record.inputs:
+    taken = record.figures.get("best_round") if record.stage == "choose_model" else None
+    for source in record.inputs if taken is None else [f"models/{taken}"]:
         if source.startswith(("models/", "predictions/")):
             yield from _ancestors(store, source, seen)
 
@@ -130,7 +129,7 @@ def find_map(store: SessionStore, name: str | None, model: ModelLineage | None) 
 
 def map_lineage(store: SessionStore, name: str) -> MapLineage:
     """A map of the store with where its halves and its sharpening come from."""
-    about, halves = density_map(store, name), with_halves(store, name, _HALVES_OF.get(name))
+    about, halves = density_map(store, name), halves_of(store, name)
     is_own = about.kind != "imported"
     refined = store.product("maps/refined").record() if is_own else None
     refined = refined if refined is not None and refined.state == "done" else None

@@ -10,6 +10,7 @@ from tasks.deposition.people import Rows
 from tasks.formats.pdbx import Entity, PdbxModel, Value
 from tasks.records.deposition import Molecule
 from tasks.records.model import ModelValidation
+from tasks.records.prediction import PredictionSource
 
 _METHOD = "ELECTRON MICROSCOPY"
 
@@ -48,7 +49,7 @@ def model_categories(of: Gathered, model: ModelLineage, pdbx: PdbxModel, resolut
     }
     if model.predictions:
         found["em_3d_fitting_list"] = [
-            {"id": i, "3d_fitting_id": 1, "details": f"predicted with {' '.join(filter(None, (p.engine, p.version)))}"}
+            {"id": i, "3d_fitting_id": 1, "details": _prediction_words(p)}
             for i, p in enumerate(model.predictions, start=1)
         ]
     restraints = _restraints(model)
@@ -139,6 +140,11 @@ def _reference(number: int, entity: Entity, molecule: Molecule) -> dict[str, Val
         "db_code": molecule.uniprot,
         "pdbx_db_accession": molecule.uniprot,
     }
+
+
+def _prediction_words(source: PredictionSource) -> str:
+    words = f"predicted with {' '.join(filter(None, (source.engine, source.version)))}"
+    return words if source.template is None else f"{words}, a model of an earlier round as its template"
 
 
 def _programs(model: ModelLineage) -> Rows:

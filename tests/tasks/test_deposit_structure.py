@@ -17,6 +17,7 @@ from tasks.deposition.bundle import BundleError
 from tasks.deposition.empiar import MissingMoviesError
 from tasks.deposition.fsc_check import check_half_maps, check_particles, map_of_half_set
 from tasks.deposition.information import MissingInformationError
+from tasks.deposition.lineage import model_lineage
 from tasks.deposition.params import DepositStructureParams
 from tasks.flip_map import FlipMapParams, flip_map
 from tasks.formats.empiar import empiar_complaints
@@ -352,6 +353,29 @@ def test_a_prediction_in_the_lineage_is_named(version):
     (listed,) = table(target, "em_3d_fitting_list")
     assert listed["details"] == "predicted with Boltz 2.2"
     assert table(target, "em_3d_fitting")[0]["ref_protocol"] == "FLEXIBLE FIT"
+
+
+def test_predictions_of_rounds_that_were_not_taken_are_not_named(version):
+    store, _, _ = version
+    for name, template in {"predicted": None, "predicted-2": "refined"}.items():
+        inputs = {} if template is None else store.fingerprints([f"models/{template}"])
+        with store.product(f"predictions/{name}").write("predict_structure", 1, StageParams(), inputs) as attempt:
+            attempt.details["predictions"] = [{"source": {"engine": "Boltz", "template": template}}]
+    for number, name in enumerate(("predicted", "predicted-2"), start=1):
+        inputs = store.fingerprints([f"predictions/{name}"])
+        with store.product(f"models/refined-{number}").write("refine_model", 1, StageParams(), inputs) as attempt:
+            write_model(attempt, two_helices(), f"refined-{number}")
+    rounds = [f"models/refined{after}" for after in ("", "-1", "-2")]
+
+    def sources(best: str) -> list[str | None]:
+        with store.product("models/chosen").write("choose_model", 2, StageParams(), store.fingerprints(rounds)) as made:
+            write_model(made, two_helices(), "chosen")
+            made.figures["best_round"] = best
+        return [source.template for source in model_lineage(store, "chosen").predictions]
+
+    assert sources("refined") == []
+    assert sources("refined-1") == [None]
+    assert sources("refined-2") == ["refined"]
 
 
 def test_poses_are_those_of_a_map_that_was_flipped(version, workers):

@@ -46,7 +46,7 @@ def test_chains_that_swung_come_back_and_right_ones_stay(filled):
     put(store, moved, "moved")
     assert off(moved, truth) > 3.5
     report = flex_model.fn(store.url, PARAMS)
-    assert report.done == ["docked in imported"], (report.failed, report.skipped)
+    assert report.done == ["flexed of docked in imported"], (report.failed, report.skipped)
     record = store.product("models/flexed").record()
     (told,) = record.details["chains"]
     assert told["is_kept"], told["reason"]

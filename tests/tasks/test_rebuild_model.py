@@ -134,3 +134,10 @@ def test_the_free_half_map_decides_and_bad_geometry_is_not_taken():
     assert best_round([rounds[0], rounds[0]]) == 0
     without = [round_with(), round_with(residues=told.residues[:-5])]
     assert best_round(without) == 0  # residues were lost
+    surer = [row.model_copy(update={"probability": 0.99}) for row in told.residues]
+    sure = round_with(fsc_free=0.7002, residues=tuple(surer))
+    assert best_round([rounds[0], sure]) == 1
+    assert best_round([rounds[0], sure], templated=[1]) == 0  # its prediction was made to be like the model
+    assert best_round([rounds[0], rounds[1]], templated=[1]) == 1
+    unknown = round_with(fsc_free=None, residues=tuple(surer))
+    assert best_round([rounds[0], unknown], templated=[1]) == 0
