@@ -16,7 +16,7 @@ from tasks import refine_model as refinement_stage
 from tasks import validate_model as validation_stage
 from tasks.build_model import BuildModelParams
 from tasks.choose_model import ChooseModelParams
-from tasks.docking.perturbed import hinged
+from tasks.docking.perturbed import bent
 from tasks.formats.map_file import write_map
 from tasks.formats.prediction import Prediction
 from tasks.import_map import _ContentParams, _import
@@ -90,7 +90,7 @@ def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom
         write_map(folder / f"{name}.mrc", grid)
     params = _ContentParams(digests=("", "", ""), **paths, resolution_angstrom=3.0)
     _make_product("maps/imported", _StoreOfGroup(store.url), _import, params)
-    predicted = hinged(cage_subunit(n_residues), 3.0, torch.Generator().manual_seed(1)).prediction
+    predicted = bent(cage_subunit(n_residues), 0.5, torch.Generator().manual_seed(1)).prediction
     source = PredictionSource(engine="test")
     of_file = PredictStructureParams(file=".")
     with store.product("predictions/predicted").write("predict_structure", 1, of_file, {}) as attempt:
