@@ -91,7 +91,8 @@ def test_profile_leaves_gaps_and_counts_from_the_first_residue_of_its_row():
 
 def test_profile_has_a_block_for_each_run_of_a_verdict():
     residues = [Residue("A", "GLY", i + 1) for i in range(9)]
-    verdict = ResidueColumn("verdict", "verdict", np.array([0, 0, 1, 1, 1, -1, -1, 0, 1]), classes=VERDICT)
+    values = np.array([0, 0, 1, 1, 1, -1, -1, 0, 1])
+    verdict = ResidueColumn("verdict", "verdict", values, classes=VERDICT, is_strip=True)
     html = residue_profile(residues, [verdict])
     widths = re.findall(r'width="(\d+)" height="8" fill="(#\w+)"', html)
     assert widths == [("12", "#0072b2"), ("18", "#e69f00"), ("6", "#0072b2"), ("6", "#e69f00")]
