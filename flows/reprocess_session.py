@@ -133,8 +133,8 @@ def _folder_of_files(store: SessionStore) -> str:
     """The folder that holds the files of all exposures there are."""
     found = []
     for exposure_id in store.exposure_ids():
-        record = store.exposure_product(exposure_id, "import_session").record()
-        if record is not None and record.state == "done":
+        record = store.exposure_product(exposure_id, "import_session").record_if_done()
+        if record is not None:
             found.append(os.path.dirname(Exposure.model_validate(record.details["exposure"]).source))  # noqa: PTH120
     if not found:
         raise ValueError(f"session {store.session.name}: no exposure was imported yet; give the folder as `source`")

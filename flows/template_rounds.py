@@ -25,7 +25,7 @@ _PREDICTIONS = "predictions/"
 def why_no_template(session_url: str, placed: str, density: str) -> str | None:
     """Why a placed model cannot be predicted anew with a template, and what to do; None where it can."""
     store = SessionStore.open(session_url)
-    if not _is_done(store.product(_address(placed)).record()):
+    if store.product(_address(placed)).record_if_done() is None:
         return f"{_address(placed)} is not there; place a prediction with `vitriflow dock`, or name one"
     if not _by_engines(store, placed):
         return (
@@ -156,7 +156,3 @@ def _is_by_engine(record: Record) -> bool:
 
 def _address(placed: str) -> str:
     return placed if placed.startswith(_PREDICTIONS) else f"models/{placed}"
-
-
-def _is_done(record: Record | None) -> bool:
-    return record is not None and record.state == "done"

@@ -57,8 +57,7 @@ def compare_with_truth(session_url: str, folder: str) -> list[Comparison]:
 def _good_movies(store: SessionStore, truth: SessionTruth) -> Iterator[tuple[str, MovieTruth]]:
     """Exposures of good movies and their truth; a good movie that failed or was rejected is missing here."""
     for exposure_id in store.exposure_ids():
-        record = store.exposure_product(exposure_id, "curate_exposures").record()
-        if record is not None and record.state == "done":
+        if store.exposure_product(exposure_id, "curate_exposures").record_if_done() is not None:
             movie = truth.movie(exposure(store, exposure_id).name)
             if movie.kind == "good":
                 yield exposure_id, movie

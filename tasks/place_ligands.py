@@ -102,8 +102,8 @@ def _refined(
 
 def _weight(store: SessionStore) -> float:
     """That of the refinement before, where there was one."""
-    record = store.product("models/refined").record()
-    weight = record.figures.get("weight") if record is not None and record.state == "done" else None
+    record = store.product("models/refined").record_if_done()
+    weight = None if record is None else record.figures.get("weight")
     return _USUAL_WEIGHT if weight is None else float(weight)
 
 

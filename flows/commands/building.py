@@ -144,11 +144,11 @@ def model(
         store = SessionStore.open(session)
         if store.product("validations/chosen").record() is not None:
             show_rounds(store.product("models/chosen").done_record("the chosen model"))
-            name = "placed" if _is_done(store, "validations/placed") else "chosen"
+            name = "placed" if store.product("validations/placed").record_if_done() is not None else "chosen"
             show_validation(read_validation(store, name))
-        if _is_done(store, "verdicts/chosen"):
+        if store.product("verdicts/chosen").record_if_done() is not None:
             show_verdict(read_verdict(store, "chosen"))
-        if _is_done(store, "models/placed"):
+        if store.product("models/placed").record_if_done() is not None:
             show_placement(read_placement(store, "placed"))
         if output is not None:
             written = export_session.fn(session, str(output), ExportSessionParams(is_overwriting=True))
@@ -170,8 +170,3 @@ def _wherever(ligand: str) -> str:
     """A ligand's file by its whole path, so that a worker finds it; anything else as it is."""
     path = Path(ligand).expanduser()
     return str(path.absolute()) if path.is_file() else ligand
-
-
-def _is_done(store: SessionStore, address: str) -> bool:
-    record = store.product(address).record()
-    return record is not None and record.state == "done"

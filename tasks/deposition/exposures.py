@@ -102,8 +102,7 @@ def n_particles(store: SessionStore, name: str) -> int | None:
 
 
 def _done(store: SessionStore, exposure_id: str, stage: str) -> Record | None:
-    record = store.exposure_product(exposure_id, stage).record()
-    return record if record is not None and record.state == "done" else None
+    return store.exposure_product(exposure_id, stage).record_if_done()
 
 
 def _metadata(store: SessionStore, exposure_id: str) -> MicroscopeMetadata:

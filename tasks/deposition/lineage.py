@@ -94,10 +94,8 @@ def model_lineage(store: SessionStore, name: str) -> ModelLineage:
     """A model of the store with what it came from."""
     record = store.product(f"models/{name}").done_record(f"model {name!r}")
     found = tuple(_ancestors(store, f"models/{name}", set()))
-    judged = store.product(f"validations/{name}").record()
-    is_judged = (
-        judged is not None and judged.state == "done" and (judged.inputs.get(f"models/{name}") == record.fingerprint)
-    )
+    judged = store.product(f"validations/{name}").record_if_done()
+    is_judged = judged is not None and judged.inputs.get(f"models/{name}") == record.fingerprint
     return ModelLineage(
         name, mmcif_bytes(store, name), record, found, read_validation(store, name) if is_judged else None
     )
@@ -131,8 +129,7 @@ def map_lineage(store: SessionStore, name: str) -> MapLineage:
     """A map of the store with where its halves and its sharpening come from."""
     about, halves = density_map(store, name), halves_of(store, name)
     is_own = about.kind != "imported"
-    refined = store.product("maps/refined").record() if is_own else None
-    refined = refined if refined is not None and refined.state == "done" else None
+    refined = store.product("maps/refined").record_if_done() if is_own else None
     is_mirrored = store.product(f"maps/{name}").done_record(f"map {name!r}").stage == "flip_map"
     return MapLineage(name, about, halves, refined, about.b_factor_angstrom2, is_mirrored)
 

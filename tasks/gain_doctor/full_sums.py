@@ -42,8 +42,7 @@ def sum_part(part: tuple[int, list[str]], session_url: str, scratch: str, n_befo
     start, exposure_ids = part
     store = SessionStore.open(session_url)
     product = store.product(f"{scratch}/part_{start:05d}")
-    record = product.record()
-    if record is not None and record.state == "done":  # of an interrupted run; the address has the content
+    if product.record_if_done() is not None:  # of an interrupted run; the address has the content
         return
     sums: PatternSums | None = None
     _, is_defect = gain_arrays(store)

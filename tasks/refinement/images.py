@@ -21,8 +21,8 @@ CACHED_BLOCKS = 4
 
 def particle_source(store: SessionStore) -> str:
     """Address of the table that is refined."""
-    record = store.product("particles/selected").record()
-    return "particles/selected" if record is not None and record.state == "done" else "particles/extracted"
+    is_selected = store.product("particles/selected").record_if_done() is not None
+    return "particles/selected" if is_selected else "particles/extracted"
 
 
 @lru_cache(maxsize=1)

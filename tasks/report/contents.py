@@ -53,11 +53,10 @@ class Contents:
     def record(self, address: str) -> Record | None:
         """The record of a product that is done, None otherwise or where it cannot be read."""
         try:
-            record = self.store.product(address).record()
+            return self.store.product(address).record_if_done()
         except StoreError as error:
             logger.warning("report_session: %s", error)
             return None
-        return record if record is not None and record.state == "done" else None
 
     def read(self, address: str) -> Reader | None:
         if self.record(address) is None:

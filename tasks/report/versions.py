@@ -138,8 +138,8 @@ def _sets(stores: list[SessionStore]) -> Iterator[FigureRow]:
     for stage, figure, unit, address, read, decimals, better in rows:
         values = []
         for store in stores:
-            record = store.product(address).record()
-            is_there = record is not None and record.state == "done" and _is_of_its_inputs(store, record)
+            record = store.product(address).record_if_done()
+            is_there = record is not None and _is_of_its_inputs(store, record)
             value = read(record) if record is not None and is_there else None
             values.append(float(value) if isinstance(value, int | float) else None)
         if any(value is not None for value in values):

@@ -30,8 +30,7 @@ def file_name(identifier: str) -> str:
 
 def is_done(store: SessionStore, address: str) -> bool:
     """Whether the product at an address is there."""
-    record = store.product(address).record()
-    return record is not None and record.state == "done"
+    return store.product(address).record_if_done() is not None
 
 
 def is_accepted(store: SessionStore, exposure_id: str) -> bool:

@@ -233,6 +233,11 @@ class Product:
         known = None if self._memory is None else self._memory.recall(self._location.url)
         return self._read_record() if known is None else known
 
+    def record_if_done(self) -> Record | None:
+        """The record of a product that is done, None otherwise."""
+        record = self.record()
+        return record if record is not None and record.state == "done" else None
+
     def done_record(self, what: str, remedy: str = "run its stage first") -> Record:
         """The record of a product that is done.
 

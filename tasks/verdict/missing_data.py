@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kernels.particles.view_coverage import ViewCoverage, view_coverage
 from tasks.records.verdict import MissingData, NeededParticles
-from tasks.stores.commit import Figure, Record
+from tasks.stores.commit import Figure
 from tasks.stores.products.map_store import density_map
 from tasks.stores.products.particle_store import read_particles
 from tasks.stores.session_store import SessionStore
@@ -22,7 +22,7 @@ EVEN_ENOUGH = 0.6
 
 def goal_of_forecast(store: SessionStore) -> float | None:
     """Resolution that the recipe of the session wants, in Å."""
-    forecast = _done(store, _FORECAST)
+    forecast = store.product(_FORECAST).record_if_done()
     return None if forecast is None else _number(forecast.figures.get("goal_angstrom"))
 
 
@@ -34,7 +34,7 @@ def missing_data(store: SessionStore, aim_angstrom: float | None) -> MissingData
     aim_angstrom
         Resolution that particles are counted for.
     """
-    particles, forecast = _done(store, _PARTICLES), _done(store, _FORECAST)
+    particles, forecast = (store.product(address).record_if_done() for address in (_PARTICLES, _FORECAST))
     coverage = None
     n_particles, resolution = None, None
     if particles is not None:
@@ -105,11 +105,6 @@ def _crossing(particles: NDArray, resolution_angstrom: NDArray, wanted_angstrom:
     near = slice(after - 1, after + 1)
     number = np.interp(-wanted_angstrom, -resolution_angstrom[near], np.log(particles[near]))
     return math.ceil(math.exp(float(number)))
-
-
-def _done(store: SessionStore, address: str) -> Record | None:
-    record = store.product(address).record()
-    return record if record is not None and record.state == "done" else None
 
 
 def _number(value: Figure) -> float | None:

@@ -21,8 +21,7 @@ def exposure(store: SessionStore, exposure_id: str) -> Exposure:
 
 def is_imported(store: SessionStore, exposure_id: str) -> bool:
     """Whether the exposure's import was done."""
-    record = store.exposure_product(exposure_id, "import_session").record()
-    return record is not None and record.state == "done"
+    return store.exposure_product(exposure_id, "import_session").record_if_done() is not None
 
 
 SUMMED = "a micrograph; it was summed before it came here"

@@ -74,8 +74,7 @@ def map_mates(store: SessionStore, name: str) -> Mates:
 
 def has_map(store: SessionStore, name: str) -> bool:
     """Whether the map ``maps/<name>`` is there."""
-    record = store.product(f"maps/{name}").record()
-    return record is not None and record.state == "done"
+    return store.product(f"maps/{name}").record_if_done() is not None
 
 
 def with_halves(store: SessionStore, *names: str | None) -> str | None:

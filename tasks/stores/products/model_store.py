@@ -69,8 +69,8 @@ def n_copies_of(store: SessionStore, name: str) -> int:
 
 def n_residues_of(store: SessionStore, name: str) -> int | None:
     """Of the model ``models/<name>``, without reading it; None where it is not there."""
-    record = store.product(f"models/{name}").record()
-    return None if record is None or record.state != "done" else int(record.figures.get("n_residues") or 0)
+    record = store.product(f"models/{name}").record_if_done()
+    return None if record is None else int(record.figures.get("n_residues") or 0)
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,10 @@ def standing_verdict(store: SessionStore) -> Record | None:
     The newest one on a model comes before that of the map. One whose model, map or particles were made anew since
     does not count.
     """
-    of_models = [store.product(verdict_address(name)).record() for name in store.names("verdicts")]
+    of_models = [store.product(verdict_address(name)).record_if_done() for name in store.names("verdicts")]
     newest_first = sorted((r for r in of_models if r is not None), key=lambda r: r.written_at, reverse=True)
-    for record in (*newest_first, store.product(_OF_MAP).record()):
-        if record is not None and record.state == "done" and _stands(store, record):
+    for record in (*newest_first, store.product(_OF_MAP).record_if_done()):
+        if record is not None and _stands(store, record):
             return record
     return None
 

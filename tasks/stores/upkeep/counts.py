@@ -31,7 +31,8 @@ def count_session(store: SessionStore) -> SessionCounts:
     """The numbers of a session as they are now; 10,000 exposures take a fraction of a second."""
     stacks = [entry for entry in read_entries(store, "extract_particles").values() if entry.state == "done"]
     classes, selected, initial, refined = (
-        _done(store, address) for address in ("classes/2d", "particles/selected", "maps/initial", "maps/refined")
+        store.product(address).record_if_done()
+        for address in ("classes/2d", "particles/selected", "maps/initial", "maps/refined")
     )
     resolution = refined.figures.get("resolution_angstrom") if refined else None
     return SessionCounts(
@@ -44,11 +45,6 @@ def count_session(store: SessionStore) -> SessionCounts:
         n_refined=_number(refined, "n_particles"),
         resolution_angstrom=float(resolution) if resolution is not None else None,
     )
-
-
-def _done(store: SessionStore, address: str) -> Record | None:
-    record = store.product(address).record()
-    return record if record is not None and record.state == "done" else None
 
 
 def _number(record: Record | None, figure: str) -> int:
