@@ -14,10 +14,9 @@ from torch import Tensor
 
 from kernels import fourier
 from kernels.maps.alignment import transformed
-from kernels.maps.fsc import corrected_fsc, crossing_shell, significant_correlation
 from kernels.maps.projection import Accumulator, FourierVolume, prepare_volume, slices
 from kernels.maps.reconstruction import wiener_map
-from kernels.maps.refinement import UNFILTERED, HalfComparison, refined_upwards
+from kernels.maps.refinement import UNFILTERED, HalfComparison, compared_inside, refined_upwards, volume_to_align_to
 from kernels.particles.expectation import Disc, shift_ramps
 from kernels.particles.likelihood import Observation, PoseFit, model, refine_poses
 from kernels.particles.pose_prior import PosePrior
@@ -132,10 +131,7 @@ def align_nearby(
     rotation, shift_px
         (particle, 3, 3) and (particle, 2).
     """
-    box, size = coefficients.n, reference.shape[-1]
-    volume = prepare_volume(
-        reference * (box / size) ** 3, max_radius_px=min(radius + 1, (size - 1) / 2), with_slopes=True
-    )
+    volume = volume_to_align_to(reference, coefficients.n, radius)
     if search is not None:
         turned, moved = nearby_poses(observation, coefficients, volume, prior, search)
         rotations = torch.cat([turned, prior.rotation[:, None], rotation[:, None]], dim=1)
@@ -191,9 +187,7 @@ def compare_in_mask(
     """
     half_1, half_2 = wiener_map(sums_1, UNFILTERED, size), wiener_map(sums_2, UNFILTERED, size)
     smaller = fourier.resample(mask, (size,) * 3).clamp(0, 1)
-    curves = corrected_fsc(half_1, half_2, smaller, generator)
-    threshold = significant_correlation(len(curves.corrected)).to(mask.device)
-    return HalfComparison(half_1, half_2, smaller, curves, crossing_shell(curves.corrected, threshold))
+    return compared_inside(half_1, half_2, smaller, 1, generator)
 
 
 def joined(whole: Tensor, part: Tensor, mask: Tensor, operations: Tensor) -> Tensor:

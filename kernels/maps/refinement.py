@@ -84,10 +84,7 @@ def align(
     rotation, shift_px
         (particle, 3, 3) and (particle, 2).
     """
-    box, size = coefficients.n, reference.shape[-1]
-    volume = prepare_volume(
-        reference * (box / size) ** 3, max_radius_px=min(radius + 1, (size - 1) / 2), with_slopes=True
-    )
+    volume = volume_to_align_to(reference, coefficients.n, radius)
     if search is not None:
         rotations, moves = rotation[:, None], shift_px[:, None]
         if search.n_candidates:
@@ -98,6 +95,14 @@ def align(
     disc = coefficients.within(radius)
     fit = refine_poses(observation.within(len(disc.shell)), volume, disc, rotation, shift_px, 4, max_turn_rad=0.03)
     return fit, volume
+
+
+def volume_to_align_to(reference: Tensor, box: int, radius: int) -> FourierVolume:
+    """A map (z, y, x) on no more voxels than its resolution needs, scaled for images of a box, up to a radius."""
+    size = reference.shape[-1]
+    return prepare_volume(
+        reference * (box / size) ** 3, max_radius_px=min(radius + 1, (size - 1) / 2), with_slopes=True
+    )
 
 
 def refined_upwards(
@@ -257,10 +262,16 @@ def compare_halves(
     """
     half_1, half_2 = wiener_map(sums_1, UNFILTERED, size), wiener_map(sums_2, UNFILTERED, size)
     mask = envelope(half_1, half_2, pixel_size_angstrom, diameter_angstrom)
+    return compared_inside(half_1, half_2, mask, n_operations, generator)
+
+
+def compared_inside(
+    half_1: Tensor, half_2: Tensor, mask: Tensor, n_operations: int, generator: torch.Generator
+) -> HalfComparison:
+    """Unfiltered half maps (z, y, x) and their correlation inside a soft mask."""
     curves = corrected_fsc(half_1, half_2, mask, generator)
     threshold = significant_correlation(len(curves.corrected), n_operations).to(mask.device)
-    shell_143 = crossing_shell(curves.corrected, threshold)
-    return HalfComparison(half_1, half_2, mask, curves, shell_143)
+    return HalfComparison(half_1, half_2, mask, curves, crossing_shell(curves.corrected, threshold))
 
 
 def envelope(half_1: Tensor, half_2: Tensor, pixel_size_angstrom: float, diameter_angstrom: float) -> Tensor:
