@@ -15,8 +15,11 @@ ProductClass = Literal[
     "particle_sets",
     "classes",
     "maps",
+    "predictions",
     "models",
     "validations",
+    "verdicts",
+    "comparisons",
     "scratch",
     "leftover_attempts",
 ]
@@ -47,8 +50,13 @@ class RetentionPolicy(BaseModel):
     particle_sets: Rule = "forever"
     classes: Rule = "forever"
     maps: Rule = "forever"
+    predictions: Rule = "forever"
+    """Structures of engines and files; an engine need not give the same one again."""
     models: Rule = "forever"
     validations: Rule = "forever"
+    verdicts: Rule = "forever"
+    """With the masks of weak parts."""
+    comparisons: Rule = "forever"
     scratch: RuleUntilUsed = "30 days"
     """Sums and states of single iterations; used when the product they were made for is committed."""
     leftover_attempts: Rule = "2 days"

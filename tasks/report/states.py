@@ -18,9 +18,13 @@ _SHOWN_POCKETS = 20
 
 
 def compared_states(contents: Contents) -> list[str]:
-    """Names of the comparisons of the session, in the order in which they were made."""
+    """Names of the comparisons of the session, in the order in which they were made; without those that expired."""
     records = [(name, contents.record(f"comparisons/{name}")) for name in contents.store.names("comparisons")]
-    return [name for name, record in sorted(records, key=lambda r: r[1].written_at if r[1] else "") if record]
+    return [
+        name
+        for name, record in sorted(records, key=lambda r: r[1].written_at if r[1] else "")
+        if record and not record.expired
+    ]
 
 
 def states_section(contents: Contents) -> str:

@@ -26,7 +26,7 @@ _PART_COLOURS = ("#7a3e9d", "#d55e00", "#0072b2", "#009e73")
 def verdict_columns(store: SessionStore, model: AtomicModel) -> list[ResidueColumn]:
     """For a model that has residues of the one that was judged; none without a verdict on a model."""
     record = standing_verdict(store)
-    name = record.params["model"] if record is not None else None
+    name = record.params["model"] if record is not None and record.expired is None else None
     if name is None:
         return []
     judged, found = read_model(store, name), read_verdict(store, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tasks.formats.map_file import write_map
-from tasks.session_files.exposures import SessionFile, file_name, is_done
+from tasks.session_files.exposures import SessionFile, file_name
 from tasks.stores.products.map_store import density_grid
 from tasks.stores.products.verdict_store import read_verdict, verdict_address
 from tasks.stores.session_store import SessionStore
@@ -18,7 +18,8 @@ from tasks.stores.session_store import SessionStore
 def mask_files(store: SessionStore) -> Iterator[SessionFile]:
     """``masks/<model>_mask_1.mrc`` of every model that was judged."""
     for model in store.names("verdicts"):
-        if is_done(store, verdict_address(model)):
+        record = store.product(verdict_address(model)).record_if_done()
+        if record is not None and record.expired is None:
             for part in read_verdict(store, model).weak_parts:
                 name = f"masks/{file_name(model)}_{part.mask}.mrc"
                 yield SessionFile(name, partial(_write_mask, store, model, part.mask))

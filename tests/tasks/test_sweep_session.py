@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 
+from flows.sweep_sessions import POLICY, read_policy
 from tasks.import_session import ImportSessionParams, import_session
 from tasks.records.retention import RetentionPolicy
 from tasks.stores.commit import ExpiredProductError
@@ -339,3 +340,22 @@ def test_restored_frames_are_imported_again_and_nothing_else_is_made_anew(store,
     assert import_session.fn(store.url, str(folder), params).done == [movie]
     np.testing.assert_array_equal(product.read()["frames"], frames)
     assert product.record().fingerprint == fingerprint
+
+
+def test_predictions_verdicts_and_comparisons_go_by_rules_of_their_own_and_last_as_models_do(store):
+    kept = {"predictions": "plddt_0", "models": "mmcif", "verdicts": "side", "comparisons": "json"}
+    for group, array in kept.items():
+        with store.product(f"{group}/one").write("a_stage", 1, VariedParams(), {}) as attempt:
+            attempt.write(
+                array, np.zeros(5, "float32" if group == "predictions" else "int8" if array == "side" else "uint8")
+            )
+    assert sweep(store, read_policy(POLICY)).removed == sweep(store, RetentionPolicy()).removed == []
+    rules = dict.fromkeys(kept, "0 days")
+    for group in ("predictions", "verdicts", "comparisons"):
+        report = sweep(store, RetentionPolicy(**{group: rules[group]}))
+        assert [(item.address, item.product_class) for item in report.removed] == [(f"{group}/one", group)]
+        assert report.n_bytes > 0
+        with pytest.raises(ExpiredProductError, match=f"{group}: 0 days"):
+            store.product(f"{group}/one").read()
+    assert expired_products(store) == {f"{group}/one": group for group in kept if group != "models"}
+    store.product("models/one").verify()

@@ -30,8 +30,11 @@ _CLASSES_OF_GROUPS: dict[str, ProductClass] = {
     "particles": "particle_sets",
     "classes": "classes",
     "maps": "maps",
+    "predictions": "predictions",
     "models": "models",
     "validations": "validations",
+    "verdicts": "verdicts",
+    "comparisons": "comparisons",
     "scratch": "scratch",
 }
 _LISTINGS_AT_ONCE = 16
