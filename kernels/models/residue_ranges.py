@@ -33,13 +33,13 @@ def residue_ranges(model: AtomicModel, known: Tensor, chosen: Tensor) -> tuple[s
     for one in torch.unique(run[chosen]).tolist():
         inside = known[run == one].tolist()
         first, last = model.residues[inside[0]], model.residues[inside[-1]]
-        told.append(f"{first.chain}/{_number(first)}" + ("" if first is last else f"-{_number(last)}"))
+        told.append(f"{first.chain}/{residue_number(first)}" + ("" if first is last else f"-{residue_number(last)}"))
     return tuple(told)
 
 
 def rows_of_ranges(model: AtomicModel, told: Iterable[str]) -> list[range]:
     """Indices of the residues from the first to the last of each stretch; what the model has not is left out."""
-    index = {(residue.chain, _number(residue)): i for i, residue in enumerate(model.residues)}
+    index = {(residue.chain, residue_number(residue)): i for i, residue in enumerate(model.residues)}
     found = []
     for match in filter(None, map(_RANGE.fullmatch, told)):
         chain, start, end = match.groups()
@@ -49,5 +49,6 @@ def rows_of_ranges(model: AtomicModel, told: Iterable[str]) -> list[range]:
     return found
 
 
-def _number(residue: Residue) -> str:
+def residue_number(residue: Residue) -> str:
+    """Its number with its insertion code: ``11A``."""
     return f"{residue.number}{residue.insertion_code}"

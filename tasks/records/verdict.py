@@ -18,6 +18,7 @@ class Disagreement(BaseModel):
     chain: str
     """Of the prediction."""
     first: str
+    """Number with insertion code, ``52A``."""
     last: str
     n_residues: int = Field(ge=1)
     side: Side

@@ -8,7 +8,7 @@ import torch
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.disagreement import AGREE, SIDES, Compared, sides
-from kernels.models.residue_ranges import residue_ranges
+from kernels.models.residue_ranges import residue_number, residue_ranges
 from tasks.records.verdict import Disagreement
 from tasks.verdict.comparing import ComparedPrediction
 
@@ -54,8 +54,8 @@ def _row(
     plddt, built, predicted = mean(found.plddt), mean(found.built), mean(found.predicted)
     return Disagreement(
         chain=chain,
-        first=str(model.residues[rows[0]].number),
-        last=str(model.residues[rows[-1]].number),
+        first=residue_number(model.residues[rows[0]]),
+        last=residue_number(model.residues[rows[-1]]),
         n_residues=len(rows),
         side=side,  # type: ignore[arg-type]
         why=_why(side, plddt or 0.0, built, predicted or 0.0),
