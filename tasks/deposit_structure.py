@@ -13,12 +13,22 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.deposition.bundle import MANIFEST, digests, new_bundle, read_manifest, require_whole, write_manifest
+from tasks.deposition.bundle import (
+    DEPOSITION,
+    MANIFEST,
+    digests,
+    new_bundle,
+    next_folder,
+    read_manifest,
+    require_whole,
+    write_manifest,
+)
 from tasks.deposition.emdb import MapFiles, map_categories, map_files, write_emdb
 from tasks.deposition.empiar import require_movies, write_empiar
 from tasks.deposition.experiment import experiment_categories
 from tasks.deposition.fsc_check import FscCheck, check_half_maps, check_particles
 from tasks.deposition.gathered import Gathered, gather
+from tasks.deposition.left_out import left_out
 from tasks.deposition.model_categories import model_categories, with_chains
 from tasks.deposition.names import MICROSCOPES_SINCE_5_288
 from tasks.deposition.params import DepositStructureParams
@@ -31,7 +41,7 @@ from tasks.validation.files import write_validation
 
 logger = logging.getLogger(__name__)
 
-_PRODUCT, _STAGE, _VERSION = "session/deposition", "deposit_structure", 1
+_STAGE, _VERSION = "deposit_structure", 1
 _ALSO_ALLOWED = {"_em_imaging.microscope_model": MICROSCOPES_SINCE_5_288}
 _PARTICLES = Path("empiar", "data", "particles.star")
 
@@ -42,7 +52,7 @@ class DepositionError(RuntimeError):
 
 @task(name="deposit_structure", cache_policy=NO_CACHE)
 def deposit_structure(session_url: str, folder: str, told: str, params: DepositStructureParams) -> list[str]:
-    """Write the bundle into ``folder``, which is new, and return its files.
+    """Write the bundle into ``folder``, which is new, or the next one beside the store, and return its files.
 
     What the store knows comes from the store; ``told`` is the path of the depositor's file for what it cannot know
     (`tasks.records.deposition.DepositionFile`). The folder appears when all is written and checked: mmCIF against the
@@ -60,7 +70,8 @@ def deposit_structure(session_url: str, folder: str, told: str, params: DepositS
     BundleError
         Where the folder is there already, or cannot be written.
     """
-    store, target = SessionStore.open(session_url), Path(folder).expanduser().absolute()
+    store = SessionStore.open(session_url)
+    target = Path(folder).expanduser().absolute() if folder else next_folder(store.url)
     dictionary = Dictionary(find_dictionary(None if params.dictionary is None else Path(params.dictionary)))
     of = gather(store, Path(told), params)
     if params.has_empiar:
@@ -70,11 +81,11 @@ def deposit_structure(session_url: str, folder: str, told: str, params: DepositS
         raise DepositionError(f"maps/{of.map.halves}: the half maps agree at no resolution; refine the map again")
     with new_bundle(target) as partial:
         links, checks = _written(store, partial, of, files, params, dictionary)
-        about = _about(store, of, files.resolution_angstrom, dictionary, checks)
+        about = _about(store, of, params, files.resolution_angstrom, dictionary, checks)
         write_manifest(partial, about, links)
     manifest = read_manifest(target)
     inputs = store.fingerprints(list(about["lineage"]))
-    with store.product(_PRODUCT).write(_STAGE, _VERSION, params, inputs) as attempt:
+    with store.product(DEPOSITION).write(_STAGE, _VERSION, params, inputs) as attempt:
         said = {name: value for name, value in manifest.items() if name != "files"}
         attempt.details["deposition"] = {"folder": str(target), **said, **digests(target / MANIFEST)}
         attempt.figures.update(n_files=len(manifest["files"]), title=of.told.title)
@@ -172,7 +183,12 @@ def _fsc_checks(folder: Path, has_particles: bool, symmetry: str, seed: int) -> 
 
 
 def _about(
-    store: SessionStore, of: Gathered, resolution_angstrom: float, dictionary: Dictionary, checks: list[str]
+    store: SessionStore,
+    of: Gathered,
+    params: DepositStructureParams,
+    resolution_angstrom: float,
+    dictionary: Dictionary,
+    checks: list[str],
 ) -> Mapping[str, Any]:
     """What the manifest says beside its files."""
     addresses = [f"maps/{of.map.name}"]
@@ -191,7 +207,9 @@ def _about(
             "symmetry": of.map.about.symmetry,
             "resolution_angstrom": round(resolution_angstrom, 3),
         },
+        "model": of.model.name if of.model is not None and params.has_pdb else None,
         "fsc_from": _fsc_from(of),
         "lineage": store.fingerprints(addresses),
         "checks": checks,
+        "left_out": left_out(of, params),
     }

@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 
 from flows.commands.console import console, readable_errors
-from tasks.deposit_structure import DepositionError, deposit_structure, verify_bundle
+from flows.commands.services import running_services
+from flows.deposit import deposit as deposit_flow
+from flows.services import ServiceError
+from tasks.deposit_structure import DepositionError, verify_bundle
 from tasks.deposition.bundle import read_manifest
+from tasks.deposition.gathered import gather
 from tasks.deposition.params import DepositStructureParams
 from tasks.deposition.template import write_template
 from tasks.formats.pdbx import MissingDictionaryError
@@ -38,7 +42,7 @@ def deposit(
     ] = None,
 ) -> None:
     """Make a bundle for EMDB, the PDB and EMPIAR: filled from the session, checked, with check sums."""
-    with readable_errors(DepositionError, MissingDictionaryError):
+    with readable_errors(DepositionError, MissingDictionaryError, ServiceError):
         params = DepositStructureParams.model_validate(
             {
                 "has_pdb": pdb, "has_empiar": empiar, "model": model, "map": map,
@@ -52,7 +56,9 @@ def deposit(
             return
         if folder is None or about is None:
             raise typer.BadParameter("give a new folder and --about FILE, or --template FILE to get one to fill in")
-        files = deposit_structure.fn(session, str(folder), str(about.absolute()), params)
+        gather(SessionStore.open(session), about, params)  # what lacks is told before any service starts
+        with running_services():
+            files = deposit_flow(session, str(about.absolute()), str(folder.absolute()), params)
         console.print(f"{len(files)} files written to {folder}", soft_wrap=True)
         _show(folder)
 

@@ -8,15 +8,33 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+DEPOSITION = "session/deposition"
+"""Address of the record of a session's newest bundle."""
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
 _BLOCK_BYTES = 4 * 1024 * 1024
 
 
 class BundleError(ValueError):
     """A bundle that cannot be written where it is wanted, or is not what its manifest says."""
+
+
+def next_folder(store_url: str) -> Path:
+    """A folder beside a store that is not there yet: ``<store>-bundle-1``, ``-2`` …
+
+    Raises
+    ------
+    BundleError
+        Where the store lies in no folder.
+    """
+    if "://" in store_url:
+        raise BundleError(f"{store_url}: lies in no folder, and a bundle is one; give a new `folder` for it")
+    store = Path(store_url)
+    names = (f"{store.stem}-bundle-{number}" for number in count(1))
+    return next(folder for folder in map(store.with_name, names) if not folder.exists())
 
 
 @contextmanager
