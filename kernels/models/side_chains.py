@@ -215,7 +215,8 @@ def _mate_energies(kept: _Candidates, mates: Mates) -> tuple[Tensor, Tensor, Ten
 def _reaches(kept: _Candidates) -> tuple[Tensor, Tensor, Tensor]:
     """Residues that have a side chain, (residue, 3) CB of all, and (residue,) how far any rotamer reaches from it."""
     beta = kept.place[:, 0, 0]
-    reach = (kept.place - beta[:, None, None]).norm(dim=-1) * kept.is_atom[:, None]
+    there = kept.is_atom[:, None] & kept.energy.isfinite()[..., None]
+    reach = (kept.place - beta[:, None, None]).norm(dim=-1) * there
     return torch.nonzero(kept.is_atom.any(1)).squeeze(1), beta, reach.amax((1, 2))
 
 

@@ -8,7 +8,7 @@ from kernels.models.clashes import find_clashes
 from kernels.models.mates import copies
 from kernels.models.real_space import density_target
 from kernels.models.residues import PROTEIN_BACKBONE
-from kernels.models.side_chains import with_side_chains
+from kernels.models.side_chains import _LONGEST_ARM_ANGSTROM, _Crowd, _kept_rotamers, _reaches, with_side_chains
 from kernels.models.torsions import backbone_torsions, conformation, side_chain_torsions
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
@@ -62,3 +62,14 @@ def test_a_unit_is_packed_among_its_copies_as_the_whole_is(symmetry, away):
     alone = packed(unit)
     assert (alone.coordinates_angstrom - among.coordinates_angstrom).norm(dim=-1).max() > 0.5
     assert len(find_clashes(among, mates).atom) < len(find_clashes(alone, mates).atom)
+
+
+def test_a_residue_reaches_no_further_than_its_rotamers_wherever_it_stands(maps):
+    """Fewer than ten are padded; where that stood counted as places, every residue met every copy of a cage."""
+    backbone = maps.model.positions(*PROTEIN_BACKBONE) + 300.0
+    turned = conformation(backbone_torsions(maps.model))
+    flat = lambda points: torch.zeros(points.shape[:-1], dtype=points.dtype)  # noqa: E731
+    kept = _kept_rotamers(backbone, maps.model.amino_acid, turned, flat, _Crowd(backbone, None, None))
+    assert kept.energy.isinf().any()
+    _, _, reach = _reaches(kept)
+    assert 5 < float(reach.max()) < _LONGEST_ARM_ANGSTROM
