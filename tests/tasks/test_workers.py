@@ -65,6 +65,11 @@ def _call_program(store, item, params, attempt):
     _import(store, item, params, attempt)
 
 
+def _call_small_program(store, item, params, attempt):
+    subprocess.run([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"], check=True)
+    _import(store, item, params, attempt)
+
+
 def _import_slowly(store, item, params, attempt):
     time.sleep(2)
     _import(store, item, params, attempt)
@@ -74,6 +79,7 @@ IMPORT = Stage("import_session", 1, "CPU", _import, _no_inputs)
 CORRECT = Stage("correct_motion", 1, "GPU", _correct, _import_inputs)
 SLOW = Stage("import_session", 1, "CPU", _import_slowly, _no_inputs)
 CALLS = Stage("import_session", 1, "CPU", _call_program, _no_inputs)
+CALLS_SMALL = Stage("import_session", 1, "CPU", _call_small_program, _no_inputs)
 BUSY = Stage("import_session", 1, "CPU", _spend_cpu_time, _no_inputs)
 
 
@@ -120,6 +126,14 @@ def test_a_program_that_a_stage_starts_counts_as_its_own(store, workers):
     assert 0.3 <= store.exposure_product("x", "import_session").record().cpu_seconds < 20
     before = store.exposure_product("y", "import_session").record().cpu_seconds
     assert before < 0.3
+
+
+def test_a_small_program_does_not_count_what_its_worker_holds(store, workers):
+    """It takes some 10 MB; the account of an ended program begins with what the process that started it held."""
+    alone = run_stage(store.url, IMPORT, ["y"], ScaleParams()).peak_memory_bytes
+    assert alone > 150_000_000
+    called = run_stage(store.url, CALLS_SMALL, ["x"], ScaleParams()).peak_memory_bytes
+    assert 2_000_000 < called - alone < 60_000_000
 
 
 def test_a_worker_that_comes_late_is_waited_for_and_its_absence_is_said(caplog):
