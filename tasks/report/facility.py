@@ -16,6 +16,7 @@ from tasks.report.words import markdown_text, number_words
 from tasks.stores.files.arrivals import arrivals_version, read_arrivals, waiting_arrivals
 from tasks.stores.ledger import STAGES, read_ledger
 from tasks.stores.products.session_gain import read_gain_diagnosis
+from tasks.stores.products.verdict_store import standing_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import holder_of
 from tasks.stores.storage.location import Location, StoreError
@@ -59,6 +60,8 @@ class SessionGlance:
     """Median CTF fit of the last 50 exposures in use."""
     n_particles: int
     resolution_angstrom: float | None
+    next_step: str | None
+    """What the verdict that holds says is to be done; None where none holds."""
     concerns: tuple[str, ...]
     """What wants an operator, in words."""
 
@@ -78,6 +81,7 @@ def glance(store: SessionStore, now: float) -> SessionGlance:
     fits = values_of([line for line in lines if line.state == "done"][-_RECENT:], _CTF_FIT)
     fits = fits[np.isfinite(fits)]
     numbers = count_session(store)
+    verdict = standing_verdict(store)
     return SessionGlance(
         name=store.session.name,
         url=store.url,
@@ -91,6 +95,7 @@ def glance(store: SessionStore, now: float) -> SessionGlance:
         fit_resolution_angstrom=float(np.median(fits)) if fits.size else None,
         n_particles=numbers.n_selected or numbers.n_extracted,
         resolution_angstrom=numbers.resolution_angstrom,
+        next_step=None if verdict is None else str(verdict.figures["decision"]),
         concerns=_concerns(store, [outcome_of(line) for line in lines[-_RECENT:]]),
     )
 
@@ -126,6 +131,7 @@ def facility_rows(glances: Sequence[SessionGlance], now: float) -> list[dict[str
             "CTF fit Å": _figure(g.fit_resolution_angstrom, ".1f"),
             "particles": number_words(g.n_particles),
             "map Å": _figure(g.resolution_angstrom, ".2f"),
+            "next": g.next_step or "–",
             "look at": "; ".join(g.concerns),
         }
         for g in ordered
@@ -200,7 +206,7 @@ def _version(store: SessionStore) -> tuple[object, ...]:
     """Another one after everything that a glance shows, but for the time."""
     indices = tuple(store.index(stage).files() for stage in STAGES)
     records = tuple(store.product(address).record() for address in _SHOWN_PRODUCTS)
-    return (indices, arrivals_version(store), _doing(store), records)
+    return (indices, arrivals_version(store), _doing(store), records, standing_verdict(store))
 
 
 def _ages(known: SessionGlance) -> bool:

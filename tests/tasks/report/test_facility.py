@@ -4,9 +4,12 @@ import time
 
 import pytest
 
+from tasks.judge_session import JudgeSessionParams, judge_session
+from tasks.records.session import StageParams
 from tasks.report import facility
 from tasks.report.facility import FacilityView, facility_markdown, facility_rows, glance
 from tasks.stores.files.arrivals import Arrival, add_arrivals
+from tasks.stores.products.verdict_store import read_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.lease import hold
 from tests.truth.filled_session import fill_session
@@ -75,6 +78,22 @@ def test_a_session_that_has_not_changed_is_not_read_again(filled, tmp_path, monk
     add_arrivals(store, [Arrival("/movies/late.tif", 1, 1, "", now - 10_000)])
     assert view.glances(now)[0].n_waiting == 1
     assert len(read) == 2
+
+
+def test_what_is_to_be_done_next_is_shown_while_the_verdict_holds(filled, workers, tmp_path):
+    store, _ = filled
+    view = FacilityView(str(tmp_path / "stores"))
+
+    def shown() -> str:
+        (row,) = facility_rows(view.glances(time.time()), time.time())
+        return row["next"]
+
+    assert shown() == "–"
+    judge_session.fn(store.url, JudgeSessionParams(model=None))
+    assert shown() == read_verdict(store, None).decision == "collect more data"
+    with store.product("maps/sharpened").write("sharpen_map", 9, StageParams(), {}):
+        pass
+    assert shown() == "–"
 
 
 def test_a_store_that_cannot_be_read_hides_no_other(filled, tmp_path, caplog):
