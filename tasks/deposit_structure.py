@@ -57,7 +57,8 @@ def deposit_structure(session_url: str, folder: str, told: str, params: DepositS
     What the store knows comes from the store; ``told`` is the path of the depositor's file for what it cannot know
     (`tasks.records.deposition.DepositionFile`). The folder appears when all is written and checked: mmCIF against the
     PDBx/mmCIF dictionary, EMPIAR's description against its schema, and the correlation of the half maps, and of halves
-    made from the particles, against the curves in the bundle. ``session/deposition`` records it.
+    made from the particles, against the curves in the bundle; of a map in which a part stands that was refined by
+    itself, particles are compared outside of the part. ``session/deposition`` records it.
 
     Memory: the maps four times, and one particle stack.
 
@@ -158,7 +159,7 @@ def _fsc_from(of: Gathered) -> dict[str, Any]:
     return {
         "has_particles": refined is not None,
         "symmetry": of.map.about.symmetry,
-        "seed": int(refined.params.get("seed", 0)) if refined is not None else 0,
+        "seed": int(refined.params.get("seed", 0)) if refined is not None and of.map.part is None else 0,
     }
 
 
@@ -194,6 +195,7 @@ def _about(
     addresses = [f"maps/{of.map.name}"]
     if of.map.halves is not None and of.map.halves != of.map.name:
         addresses.append(f"maps/{of.map.halves}")
+    addresses += of.map.sources
     if of.model is not None:
         addresses += [f"models/{of.model.name}", f"validations/{of.model.name}"]
     return {
@@ -206,6 +208,7 @@ def _about(
             "name": of.map.name,
             "symmetry": of.map.about.symmetry,
             "resolution_angstrom": round(resolution_angstrom, 3),
+            "part": None if of.map.part is None else of.map.part.words,
         },
         "model": of.model.name if of.model is not None and params.has_pdb else None,
         "fsc_from": _fsc_from(of),

@@ -12,9 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.maps.alignment import inverted
 from kernels.maps.fsc import corrected_fsc, resolution_angstrom
 from kernels.maps.grid import DensityGrid
+from kernels.maps.part_refinement import joined
 from kernels.masks import mask_of_halves
+from kernels.rotations import symmetry_group
 from tasks.deposition.gathered import Gathered
 from tasks.deposition.people import Rows
 from tasks.formats.fsc_xml import FscCurve, fsc_xml
@@ -27,6 +30,8 @@ from tasks.stores.session_store import SessionStore
 
 CURVES = {"fsc.xml": "corrected", "fsc_masked.xml": "masked", "fsc_unmasked.xml": "unmasked"}
 """File -> which shell correlation it holds; the first one says the resolution."""
+PART_MASK = "part_mask.mrc"
+"""Of a map in which a part that was refined by itself stands."""
 IMAGE_PX = 500
 """Side of the picture, as EMDB asks for."""
 _TITLES = {
@@ -53,20 +58,23 @@ class MapFiles:
     resolution_angstrom: float
     """Where the corrected curve crosses 0.143; infinite where it never rises above."""
     contour_level: float
+    part_mask: DensityGrid | None = None
+    """How much of each voxel is that of a part which was refined by itself, in all of its copies."""
 
     @property
     def named(self) -> dict[str, tuple[str, DensityGrid]]:
         """File -> what the dictionary calls its type, and the map."""
-        return {
+        found = {
             "map.mrc": ("primary map", self.map),
             "half_1.mrc": ("half map", self.half_1),
             "half_2.mrc": ("half map", self.half_2),
             "mask.mrc": ("mask", self.mask),
         }
+        return found if self.part_mask is None else {**found, PART_MASK: ("mask", self.part_mask)}
 
 
 def map_files(store: SessionStore, of: Gathered) -> MapFiles:
-    """Maps and curves of the store; of a map of another program the mask and the curves are made here."""
+    """Maps and curves of the store; what it lacks of a joined map or one of another program is made here."""
     halves = of.map.halves
     assert halves is not None
     grid = density_grid(store, of.map.name)
@@ -76,8 +84,8 @@ def map_files(store: SessionStore, of: Gathered) -> MapFiles:
         mask = density_grid(store, halves, "mask")
     else:
         mask = grid.with_voxels(mask_of_halves(half_1.voxels, half_2.voxels, grid.voxel_size_angstrom))
-    if of.map.refined is not None and "fsc_curves" in read_map(store, "refined"):
-        table = read_map(store, "refined")["fsc_curves"]
+    if of.map.curves is not None:
+        table = read_map(store, of.map.curves)["fsc_curves"]
         frequency, curves = table[0], {name: table[row] for name, row in _CURVE_ROWS.items()}
     else:
         found = corrected_fsc(half_1.voxels, half_2.voxels, mask.voxels, torch.Generator().manual_seed(0))
@@ -88,7 +96,16 @@ def map_files(store: SessionStore, of: Gathered) -> MapFiles:
     level = _level(of, grid, mask.voxels) if level is None else level
     curve = torch.from_numpy(np.asarray(curves["corrected"], np.float32))
     resolution = resolution_angstrom(curve, max(grid.voxels.shape), grid.voxel_size_angstrom)
-    return MapFiles(grid, half_1, half_2, mask, frequency, curves, resolution, level)
+    return MapFiles(grid, half_1, half_2, mask, frequency, curves, resolution, level, _part_mask(store, of, grid))
+
+
+def _part_mask(store: SessionStore, of: Gathered, grid: DensityGrid) -> DensityGrid | None:
+    if of.map.part is None:
+        return None
+    own = torch.from_numpy(read_map(store, of.map.part.name)["mask"])
+    operations = symmetry_group(of.map.about.symmetry).float()
+    share = joined(torch.zeros_like(own), torch.ones_like(own), own, operations)
+    return grid.with_voxels(inverted(share) if of.map.is_mirrored else share)
 
 
 def _level(of: Gathered, grid: DensityGrid, mask: Tensor) -> float:

@@ -129,6 +129,8 @@ def _reconstruction(of: Gathered, resolution_angstrom: float) -> dict[str, Value
     n_particles = facts.n_particles if of.map.refined is not None else of.told.instrument.n_particles
     b_factor = of.map.b_factor_angstrom2
     pixel = round(about.pixel_size_angstrom, 5)
+    details = [] if b_factor is None else [f"sharpened with a B factor of {b_factor:g} A**2"]
+    details += [] if of.map.part is None else [of.map.part.words]
     return {
         "entry_id": of.entry_id,
         "id": 1,
@@ -142,7 +144,7 @@ def _reconstruction(of: Gathered, resolution_angstrom: float) -> dict[str, Value
         "num_class_averages": facts.n_classes_2d,
         "nominal_pixel_size": pixel,
         "actual_pixel_size": pixel,
-        "details": None if b_factor is None else f"sharpened with a B factor of {b_factor:g} A**2",
+        "details": "; ".join(details) or None,
     }
 
 
@@ -158,8 +160,9 @@ def _software(of: Gathered) -> Rows:
         if one.imaging.acquisition_software:
             add("IMAGE ACQUISITION", one.imaging.acquisition_software, None, imaging_id=number)
     if of.map.refined is not None:
+        made = (of.map.refined, *([of.map.part.record] if of.map.part is not None else []))
         for step in _OWN_STEPS:
-            add(step, _PROGRAM, programs_of((of.map.refined,)) or None, image_processing_id=1)
+            add(step, _PROGRAM, programs_of(made) or None, image_processing_id=1)
     if of.model is not None:
         add("MODEL FITTING", _PROGRAM, programs_of(of.model.ancestors) or None, fitting_id=1)
         name, _, version = (of.model.refining_program or f"{_PROGRAM} {programs_of(of.model.ancestors)}").partition(" ")

@@ -12,14 +12,36 @@ from tasks.records.model import ModelValidation
 from tasks.records.prediction import PredictionSource
 from tasks.session_files.exposures import is_done
 from tasks.stores.commit import Record
-from tasks.stores.products.map_store import density_map, halves_of
+from tasks.stores.products.map_store import density_map, halves_of, read_map
 from tasks.stores.products.model_store import mmcif_bytes
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 
 _MODELS = ("placed", "chosen")
 _MAPS = ("flipped", "sharpened", "imported", "refined")
+"""Never ``joined``: it is that of a model that was fitted to it, and of no other."""
 _FROM_STRUCTURES = ("predict_structure", "dock_model", "merge_models")
+
+
+@dataclass(frozen=True)
+class PartLineage:
+    """A part of the particles that was refined by itself, around which a mask lies."""
+
+    name: str
+    record: Record
+    """Of its map."""
+
+    @property
+    def words(self) -> str:
+        """What was done, and what came of it."""
+        figures = self.record.figures
+        after, before = (figures.get(of) for of in ("resolution_angstrom", "whole_resolution_angstrom"))
+        reached = f"{after:.2f} A in its mask" if isinstance(after, float) else "no resolution in its mask"
+        was = f"{before:.2f} A" if isinstance(before, float) else "none"
+        return (
+            f"a part (map {self.name!r}) was refined by itself, the rest subtracted from the particles ({reached},"
+            f" {was} in the map of the whole), and joined with the map of the whole, half map by half map"
+        )
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,12 @@ class MapLineage:
     """That it was sharpened with."""
     is_mirrored: bool
     """Whether it is the inverse of what the poses of the particles give."""
+    curves: str | None
+    """Name of the map with the shell correlations of these halves; None where they are to be made."""
+    part: PartLineage | None
+    """That was refined by itself and stands in this map; None of a map that is of one piece."""
+    sources: tuple[str, ...]
+    """Addresses of what else it was made from: the maps that were joined, and the particles of the part."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +147,8 @@ def find_map(store: SessionStore, name: str | None, model: ModelLineage | None) 
         return name if is_done(store, f"maps/{name}") else None
     if model is not None:
         for record in model.ancestors:
+            if record.stage == "choose_model":  # it names the newest map, not that of the round that was taken
+                continue
             named = [str(record.params.get("map")), *(m for m in _MAPS if f"maps/{m}" in record.inputs)]
             if (found := next((one for one in named if is_done(store, f"maps/{one}")), None)) is not None:
                 return found
@@ -130,14 +160,25 @@ def map_lineage(store: SessionStore, name: str) -> MapLineage:
     about, halves = density_map(store, name), halves_of(store, name)
     is_own = about.kind != "imported"
     refined = store.product("maps/refined").record_if_done() if is_own else None
-    is_mirrored = store.product(f"maps/{name}").done_record(f"map {name!r}").stage == "flip_map"
-    return MapLineage(name, about, halves, refined, about.b_factor_angstrom2, is_mirrored)
+    made = store.product(f"maps/{name}").done_record(f"map {name!r}")
+    is_mirrored = made.stage == "flip_map" or bool(made.params.get("is_mirrored"))
+    part = _part(store, made) if made.stage == "join_maps" else None
+    sources = () if part is None else (*made.inputs, f"particles/{part.name}")
+    with_curves = (name, "refined") if refined is not None and part is None else ()
+    curves = next((one for one in with_curves if "fsc_curves" in read_map(store, one)), None)
+    return MapLineage(name, about, halves, refined, about.b_factor_angstrom2, is_mirrored, curves, part, sources)
+
+
+def _part(store: SessionStore, joined: Record) -> PartLineage:
+    name = str(joined.params["part"])
+    return PartLineage(name, store.product(f"maps/{name}").done_record(f"map {name!r}", "run refine_part"))
 
 
 def is_of_this_map(store: SessionStore, model: ModelLineage, name: str) -> bool:
     """Whether the model was made in the map that is there now, not in one that had its name before."""
-    then = model.record.inputs.get(f"maps/{name}")
-    now = store.product(f"maps/{name}").record()
+    address = f"maps/{name}"
+    then = next((record.inputs[address] for record in model.ancestors if address in record.inputs), None)
+    now = store.product(address).record()
     return then is None or (now is not None and now.fingerprint == then)
 
 

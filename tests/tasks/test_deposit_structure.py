@@ -10,14 +10,18 @@ import gemmi
 import mrcfile
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from kernels.maps.alignment import inverted
+from kernels.maps.fsc import corrected_fsc
+from tasks.choose_model import ChooseModelParams
 from tasks.deposit_structure import DepositionError, deposit_structure, verify_bundle
 from tasks.deposition.bundle import BundleError
 from tasks.deposition.empiar import MissingMoviesError
 from tasks.deposition.fsc_check import check_half_maps, check_particles, map_of_half_set
 from tasks.deposition.information import MissingInformationError
-from tasks.deposition.lineage import model_lineage
+from tasks.deposition.lineage import is_of_this_map, model_lineage
 from tasks.deposition.params import DepositStructureParams
 from tasks.flip_map import FlipMapParams, flip_map
 from tasks.formats.empiar import empiar_complaints
@@ -25,6 +29,8 @@ from tasks.formats.fsc_xml import read_fsc_xml
 from tasks.formats.map_file import read_map
 from tasks.formats.star import read_particles
 from tasks.formats.structure import parse_assembly, read_structure
+from tasks.join_maps import JoinMapsParams, join_maps
+from tasks.model_refinement.params import RefineModelParams
 from tasks.records.density_map import DensityMap
 from tasks.records.session import StageParams
 from tasks.stores.products.map_store import density_map, describe
@@ -182,16 +188,21 @@ def test_maps_and_particles_of_the_bundle_give_its_fsc(bundle):
     assert len(verify_bundle(bundle)) == 3
 
 
-def test_other_half_maps_or_poses_do_not_pass_for_the_same(bundle, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(bundle, copy, symlinks=True)
-    star = copy / "empiar" / "data" / "particles.star"
+def swapped_images(bundle: Path) -> Path:
+    """The table of particles of a bundle, from now on with the pose of another one at each image."""
+    star = bundle / "empiar" / "data" / "particles.star"
     content = star.read_text().splitlines(keepends=True)
     images = {i: found[0] for i, line in enumerate(content) if (found := re.search(r"\d+@\S+", line))}
     for (i, own), image in zip(images.items(), [*list(images.values())[7:], *list(images.values())[:7]]):
-        content[i] = content[i].replace(own, image)  # each image with the pose of another one
+        content[i] = content[i].replace(own, image)
     star.write_text("".join(content))
-    assert not check_particles(copy / "emdb", star, truth.SYMMETRY).is_same
+    return star
+
+
+def test_other_half_maps_or_poses_do_not_pass_for_the_same(bundle, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy, symlinks=True)
+    assert not check_particles(copy / "emdb", swapped_images(copy), truth.SYMMETRY).is_same
     with mrcfile.open(copy / "emdb" / "half_2.mrc", "r+") as file:
         noise = np.random.default_rng(1).normal(0, file.data.std(), file.data.shape)
         file.set_data((file.data + noise).astype(np.float32))
@@ -392,3 +403,97 @@ def test_poses_are_those_of_a_map_that_was_flipped(version, workers):
 
     assert agreement("flipped") > 0.98
     assert agreement("refined") < 0.9
+
+
+def put_part(store: SessionStore) -> np.ndarray:
+    """``maps/part`` as a local refinement leaves it: each half of the whole with a blob in a soft sphere; the mask."""
+    refined = stored_map(store, "refined")
+    z, y, x = np.indices((truth.BOX,) * 3) - truth.BOX // 2
+    distance = np.sqrt((z - 9) ** 2 + (y - 5) ** 2 + (x - 2) ** 2)
+    mask = np.clip(3 - distance, 0, 1).astype(np.float32)
+    blob = np.exp(-0.5 * distance**2) * 3 * refined["half_1"].max()
+    inputs = store.fingerprints(["particles/refined", "maps/refined"])
+    with store.product("particles/part").write("refine_part", 1, StageParams(), inputs):
+        pass
+    with store.product("maps/part").write("refine_part", 1, StageParams(), inputs) as attempt:
+        for name in ("half_1", "half_2"):
+            attempt.write(name, (refined[name] + blob).astype(np.float32))
+        attempt.write("mask", mask)
+        describe(attempt, density_map(store, "refined").model_copy(update={"name": "part", "symmetry": "C1"}))
+        attempt.figures.update(resolution_angstrom=7.25, whole_resolution_angstrom=8.5, fsc_gain=0.1)
+    return mask
+
+
+def put_rounds(store: SessionStore, best: str) -> None:
+    """``models/refined-1`` in the joined map, and ``models/chosen`` from both rounds."""
+    fitted = RefineModelParams(map="joined", round=1)
+    inputs = store.fingerprints(["models/refined", "maps/joined"])
+    with store.product("models/refined-1").write("refine_model", 1, fitted, inputs) as attempt:
+        write_model(attempt, two_helices(), "refined-1")
+    params = ChooseModelParams(models=("refined", "refined-1"), map="joined")
+    inputs = store.fingerprints(["models/refined", "models/refined-1", "maps/joined"])
+    with store.product("models/chosen").write("choose_model", 1, params, inputs) as attempt:
+        write_model(attempt, two_helices(), "chosen")
+        attempt.figures["best_round"] = best
+    truth.judge(store, "chosen")
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_a_model_of_a_joined_map_is_deposited_with_that_map_and_its_local_refinement(version, workers, is_mirrored):
+    store, told, target = version
+    mask = put_part(store)
+    join_maps.fn(store.url, JoinMapsParams(is_mirrored=is_mirrored))
+    put_rounds(store, "refined-1")
+    params = PARAMS.model_copy(update={"image_sets": ("particles",)})
+    deposit_structure.fn(store.url, str(target), str(told), params)
+    joined_map = stored_map(store, "joined")
+    for name in ("map", "half_1", "half_2", "mask"):
+        np.testing.assert_array_equal(read_map(target / "emdb" / f"{name}.mrc").voxels.numpy(), joined_map[name])
+    voxels = [torch.from_numpy(joined_map[name]) for name in ("half_1", "half_2", "mask")]
+    expected = corrected_fsc(*voxels, torch.Generator().manual_seed(0))
+    curve = read_fsc_xml(target / "emdb" / "fsc.xml").correlation
+    np.testing.assert_allclose(curve, expected.corrected.numpy().clip(-1, 1), atol=1e-5)
+    share = read_map(target / "emdb" / "part_mask.mrc").voxels
+    own = inverted(torch.from_numpy(mask)) if is_mirrored else torch.from_numpy(mask)
+    assert torch.equal(share[own == 1], torch.ones(int((own == 1).sum())))
+    whole, own_half = (
+        inverted(torch.from_numpy(stored_map(store, name)["half_1"])) if is_mirrored
+        else torch.from_numpy(stored_map(store, name)["half_1"]) for name in ("refined", "part")
+    )  # fmt: skip
+    half = read_map(target / "emdb" / "half_1.mrc").voxels
+    little = 0.01 * float(own_half.max())  # masks of copies ring
+    assert float((half - own_half)[own == 1].abs().max()) < little
+    assert float((half - whole)[share < 0.01].abs().max()) < little < float((half - whole)[own == 1].max())
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert manifest["map"]["name"] == "joined"
+    expected_lineage = {"joined", "part", "refined", "sharpened"}
+    assert {a.removeprefix("maps/") for a in manifest["lineage"] if a.startswith("maps/")} == expected_lineage
+    assert "particles/part" in manifest["lineage"]
+    (reconstruction,) = table(target, "em_3d_reconstruction", "emdb/header.cif")
+    assert "a part (map 'part') was refined by itself" in reconstruction["details"]
+    assert "7.25 A in its mask, 8.50 A in the map of the whole" in reconstruction["details"]
+    assert [row["file"] for row in table(target, "em_map") if row["type"] == "mask"] == ["mask.mrc", "part_mask.mrc"]
+    _, halves, particles = verify_bundle(target)
+    assert halves.startswith("FSC from half maps: the same")
+    assert particles.startswith("FSC from particles outside of the part that was refined by itself: the same")
+    assert "the part is not made anew from particles" in particles
+    assert [words for words in manifest["checks"] if words.startswith("FSC")] == [halves, particles]
+    assert not check_particles(target / "emdb", swapped_images(target), truth.SYMMETRY).is_same
+
+
+def test_a_round_in_the_joined_map_that_was_not_taken_leaves_the_map_of_the_whole(version, workers):
+    store, told, target = version
+    put_part(store)
+    join_maps.fn(store.url, JoinMapsParams())
+    put_rounds(store, "refined")
+    deposit_structure.fn(store.url, str(target), str(told), PARAMS.model_copy(update={"has_empiar": False}))
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert (manifest["map"]["name"], manifest["map"]["part"]) == ("sharpened", None)
+    assert not (target / "emdb" / "part_mask.mrc").exists()
+    with store.product("maps/joined").write("join_maps", 2, JoinMapsParams(), {}) as attempt:
+        attempt.write("map", stored_map(store, "refined")["map"])
+        describe(attempt, density_map(store, "refined"))
+    put = store.product("models/chosen").record()
+    assert put.inputs["maps/joined"] != store.fingerprints(["maps/joined"])["maps/joined"]
+    find = model_lineage(store, "chosen")
+    assert is_of_this_map(store, find, "sharpened") and not is_of_this_map(store, find, "joined")
