@@ -20,8 +20,10 @@ from tasks.workers.stage import Stage, run_stage
 
 _AND, _AS = " and ", " as "
 """In an item: the models of the session that it reads, and its name."""
-_BYTES_OF_PAIRS, _BYTES_OF_POCKETS = 100_000, 350_000
-"""A residue; the second for the grid, of molecules that fill a fifth of their box. Measured up to 4,992 residues."""
+_BYTES, _BYTES_OF_PAIRS = 15_000_000, 100_000
+_BYTES_OF_GRID, _BYTES_OF_POCKETS = 75_000_000, 350_000
+"""At least, and a residue of the larger model; the second pair where pockets are looked for, in molecules that fill a
+fifth of their box. Measured with real pairs of 166 to 493 residues and up to 4,992."""
 
 
 class CompareStatesParams(StageParams):
@@ -119,7 +121,7 @@ def _address(item: str) -> str:
 
 
 def _compare(store: SessionStore, _item: str, params: _KnownParams, attempt: Attempt) -> None:
-    other = store if params.other_session is None else SessionStore.open(params.other_session)
+    other = _other(store, params)
     read = read_assembly if params.has_copies else read_model
     first, second = read(store, params.model), read(other, params.told_other_model)
     names = (f"{store.session.name}/{params.model}", f"{params.other_name}/{params.told_other_model}")
@@ -131,17 +133,25 @@ def _compare(store: SessionStore, _item: str, params: _KnownParams, attempt: Att
     write_comparison(attempt, found, laid, params.name)
 
 
+def _other(store: SessionStore, params: _KnownParams) -> SessionStore:
+    return store if params.other_session is None else SessionStore.open(params.other_session)
+
+
 def _needs(store: SessionStore, _items: Sequence[str], params: _KnownParams) -> Need | None:
-    n_residues = n_residues_of(store, params.model)
+    models = ((store, params.model), (_other(store, params), params.told_other_model))
+    n_residues = max(
+        (n_residues_of(where, name) or 0) * (n_copies_of(where, name) if params.has_copies else 1)
+        for where, name in models
+    )
     if not n_residues:
         return None
-    if params.has_copies:
-        n_residues *= n_copies_of(store, params.model)
-    bytes_each = _BYTES_OF_PAIRS + (_BYTES_OF_POCKETS if params.has_pockets else 0)
+    memory_bytes = _BYTES + _BYTES_OF_PAIRS * n_residues
+    if params.has_pockets:
+        memory_bytes += _BYTES_OF_GRID + _BYTES_OF_POCKETS * n_residues
     return Need(
         stage=_comparing.name,
         n_items=1,
-        memory_bytes=90_000_000 + bytes_each * n_residues,
+        memory_bytes=memory_bytes,
         disk_bytes=20_000 + 700 * n_residues,
         cpu_seconds=0.3 + (0.009 if params.has_pockets else 0.002) * n_residues,
         told_from=f"{n_residues} residues",

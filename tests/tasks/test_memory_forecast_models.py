@@ -10,6 +10,7 @@ import torch
 from kernels.models.atomic_model import AtomicModel
 from tasks import build_model as building_stage
 from tasks import choose_model as choice_stage
+from tasks import compare_states as comparing_stage
 from tasks import dock_model as docking_stage
 from tasks import rebuild_model as rebuilding_stage
 from tasks import refine_model as refinement_stage
@@ -34,6 +35,7 @@ from tasks.workers.stage import Stage, _make_product, _StoreOfGroup
 from tests.truth.cage_model import cage_subunit, trace_of
 from tests.truth.model_maps import simulated_maps
 from tests.truth.peak_memory import assert_foreseen, peak_memory_bytes
+from tests.truth.states import laid_elsewhere
 from tests.truth.wrong_models import with_flipped_peptide
 
 STAGES: dict[str, tuple[Stage, str, StageParams]] = {
@@ -68,10 +70,19 @@ STAGES: dict[str, tuple[Stage, str, StageParams]] = {
         ChooseModelParams(models=("wrong",), map="imported"),
     ),
 }
+_TOLD = {"model": "few", "other_model": "many", "other_name": "test", "other_fingerprint": ""}
+COMPARISONS: dict[str, tuple[Stage, str, StageParams]] = {
+    name: (
+        comparing_stage._comparing,
+        f"few and many as {name}",
+        comparing_stage._KnownParams.model_validate({**_TOLD, "name": name, "has_pockets": has_pockets}),
+    )
+    for name, has_pockets in {"pockets": True, "none": False}.items()
+}
 
 
 def make(url: str, name: str) -> None:
-    stage, item, params = STAGES[name]
+    stage, item, params = {**STAGES, **COMPARISONS}[name]
     made = _make_product(item, _StoreOfGroup(url), stage, params)
     assert isinstance(made, Record) and made.state == "done", made
 
@@ -114,3 +125,15 @@ def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
         assert_foreseen(foreseen, found)
         assert record.n_bytes <= foreseen.disk_bytes
         assert 0.4 * record.cpu_seconds < foreseen.cpu_seconds < max(4 * record.cpu_seconds, 2.0)
+
+
+def test_states_of_different_sizes_take_what_was_foreseen(store):
+    put(store, "few", cage_subunit(60))
+    put(store, "many", laid_elsewhere(cage_subunit(), 0.3))
+    for name, (stage, item, params) in COMPARISONS.items():
+        assert stage.needs is not None
+        foreseen = stage.needs(store, [item], params)
+        assert foreseen.told_from == "156 residues"
+        assert_foreseen(foreseen, peak_memory_bytes(f"{__name__}:make", store.url, name))
+        record = store.product(stage.address_of(item)).record()
+        assert record.n_bytes <= foreseen.disk_bytes
