@@ -18,6 +18,7 @@ from tests.benchmarks import (
     nucleic_acids,
     rebuilding,
     secondary_structure,
+    states,
     validation,
 )
 from tests.benchmarks.estimates import Section, measured
@@ -32,6 +33,8 @@ _DOCKED = 8
 """Complexes for each range of resolutions."""
 _BENT, _MOVED = 6, 12
 """Chains turned about a hinge at each resolution, and real motions."""
+_COMPARED, _PAIRED = 40, 8
+"""Chains with a part turned, and real pairs of states."""
 
 
 def real_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Section]:
@@ -50,6 +53,7 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Sec
     """Of maps simulated from structures that were held out; each when it has been measured."""
     n_docked = 1 if is_quick else _DOCKED
     n_patches, n_planted, n_rebuilt = (_FEW, _TWO, _TWO) if is_quick else (_MANY, _EVERY, _REBUILT)
+    n_compared = (_TWO, _TWO) if is_quick else (_COMPARED, _PAIRED)
     n_bent = (_TWO, _TWO) if is_quick else (_BENT, _MOVED)
     levels = nucleic_acids.LEVELS_ANGSTROM[-1:] if is_quick else nucleic_acids.LEVELS_ANGSTROM
     yield models.modelled(folder, data, models.small_simulated_case if is_quick else models.simulated_case)
@@ -60,5 +64,6 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Sec
     yield measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted))
     yield measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt))
     yield measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent))
+    yield measured("states", states.__doc__, lambda: states.lines(data, *n_compared))
     yield measured("docking", docking.__doc__, lambda: docking.lines(data, n_docked))
     yield measured("docking, cost", docking.__doc__, lambda: docking.cost_lines(data, folder))

@@ -31,7 +31,7 @@ def hinge_moved(model: AtomicModel, rmsd_angstrom: float, generator: torch.Gener
     """
     alpha = model.positions("CA")[:, 0]
     n = len(alpha)
-    hinge = _hinge(alpha)
+    hinge = hinge_residue(alpha)
     turn = torch.sigmoid((torch.arange(n) - hinge).double() / (_HINGE_RESIDUES / 2))
     axes = torch.nn.functional.normalize(torch.randn(_N_AXES, 3, generator=generator, dtype=torch.float64), dim=-1)
     best: tuple[int, Tensor] | None = None
@@ -51,7 +51,7 @@ def hinge_moved(model: AtomicModel, rmsd_angstrom: float, generator: torch.Gener
     return model.at(superposed(waved, waved[rows], model.coordinates_angstrom[rows]))
 
 
-def _hinge(alpha: Tensor) -> int:
+def hinge_residue(alpha: Tensor) -> int:
     """Residue after which the chain is cut with the fewest contacts for the size of its parts."""
     n = len(alpha)
     i, j, _ = pairs_within(alpha, alpha, 8.0)
