@@ -12,7 +12,7 @@ from flows.commands.services import running_services
 from flows.deposit import deposit as deposit_flow
 from flows.services import ServiceError
 from tasks.deposit_structure import DepositionError, verify_bundle
-from tasks.deposition.bundle import read_manifest
+from tasks.deposition.bundle import read_manifest, require_new
 from tasks.deposition.gathered import gather
 from tasks.deposition.params import DepositStructureParams
 from tasks.deposition.template import write_template
@@ -57,6 +57,7 @@ def deposit(
         if folder is None or about is None:
             raise typer.BadParameter("give a new folder and --about FILE, or --template FILE to get one to fill in")
         gather(SessionStore.open(session), about, params)  # what lacks is told before any service starts
+        require_new(folder)
         with running_services():
             files = deposit_flow(session, str(about.absolute()), str(folder.absolute()), params)
         console.print(f"{len(files)} files written to {folder}", soft_wrap=True)

@@ -37,6 +37,12 @@ def next_folder(store_url: str) -> Path:
     return next(folder for folder in map(store.with_name, names) if not folder.exists())
 
 
+def require_new(target: Path) -> None:
+    """Raise BundleError where there is something at ``target`` already; an empty folder counts as nothing."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target}: is there already, and a bundle is never changed; give another folder")
+
+
 @contextmanager
 def new_bundle(target: Path) -> Iterator[Path]:
     """A folder to write into; it becomes ``target`` when the block ends well, and is removed where it raises.
@@ -46,8 +52,7 @@ def new_bundle(target: Path) -> Iterator[Path]:
     BundleError
         Where there is something at ``target`` already, or nothing can be written beside it.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise BundleError(f"{target}: is there already, and a bundle is never changed; give another folder")
+    require_new(target)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)

@@ -14,6 +14,7 @@ from tasks.judge_session import JudgeSessionParams, judge_session
 from tasks.records.session import StageParams
 from tasks.stores.session_store import SessionStore
 from tasks.validation.simulated_map import simulate_map
+from tests.truth import deposited_session
 from tests.truth.filled_session import fill_session
 from tests.truth.ideal_proteins import ideal_protein
 
@@ -137,6 +138,21 @@ def test_what_cannot_become_a_model_is_refused_before_services_start(tmp_path):
         assert found.exit_code == code, found.output
         assert words in found.output, found.output
         assert not (tmp_path / "session.zarr").exists()
+
+
+def test_a_bundle_is_not_written_over_and_no_service_starts_to_say_so(store, workers, tmp_path, monkeypatch):
+    deposited_session.fill_for_deposition(store, tmp_path / "movies")
+    (tmp_path / "about.yaml").write_text(deposited_session.TOLD)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    monkeypatch.setenv("VITRIFLOW_HOME", str(tmp_path / "home"))
+    arguments = ["deposit", store.url, str(tmp_path / "bundle"), "--about", str(tmp_path / "about.yaml")]
+    refused = runner.invoke(app, arguments, env={"COLUMNS": "400"})
+    assert refused.exit_code == 1
+    assert refused.output == (
+        f"BundleError: {tmp_path / 'bundle'}: is there already, and a bundle is never changed; give another folder\n"
+    )
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_depositor_file_is_made_and_what_it_lacks_is_listed(store, tmp_path):
