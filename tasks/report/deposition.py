@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,5 +71,5 @@ def _rows(files: list[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
             yield words, str(len(own)), f"{sum(row['bytes'] for row in own) / 1e9:.3f}", str(n_links)
 
 
-def _bullets(lines: Any) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {markdown_text(line)}" for line in lines)
