@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels import fourier
 
-_WORKING_ELEMENTS = 16_000_000
+_WORKING_ELEMENTS = 4_000_000
 """Voxels of all windows that are transformed at once; each takes some 22 bytes."""
 
 

@@ -12,7 +12,7 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.clashes import Clashes, find_clashes
 from kernels.models.geometry import backbone_deviations, cbeta_deviations, rotamer_deviations_deg
-from kernels.models.map_fit import model_density, residue_correlations
+from kernels.models.map_fit import blurred, model_density, residue_correlations
 from kernels.models.mates import Mates, copies
 from kernels.models.nucleotide_fit import nucleotide_fit
 from kernels.models.q_score import expected_q_score, q_scores
@@ -87,6 +87,7 @@ def assess(
     resolution_angstrom: Tensor,
     ramachandran_tables: Tensor,
     mates: Mates | None = None,
+    density: DensityGrid | None = None,
 ) -> Assessment:
     """Judge a model in its map.
 
@@ -100,13 +101,16 @@ def assess(
         As for `ramachandran.ramachandran_scores`.
     mates
         Of the model, in a symmetric map: what stands around it.
+    density
+        `map_fit.model_density` of the model and its mates, where it is known.
     """
     heavy = torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool)
     q_atom = torch.full((len(model),), math.nan, dtype=torch.float64)
     q_atom[heavy] = q_scores(grid, model.coordinates_angstrom[heavy], mates=mates)
     is_backbone = torch.tensor([name in _BACKBONE for name in model.names], dtype=torch.bool)
     overall = float(resolution_angstrom.median())
-    density = model_density(model if mates is None else joined(copies(model, mates)), grid, overall)
+    whole = model if mates is None else joined(copies(model, mates))
+    density = blurred(model_density(whole, grid) if density is None else density, whole, overall)
     torsions = backbone_torsions(model)
     omega = peptide_before(model)
     kinds = ramachandran_kinds(model.amino_acid, omega)

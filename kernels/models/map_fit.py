@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels import fourier
-from kernels.maps.fsc import fsc
+from kernels.maps.fsc import masked_fsc
 from kernels.maps.grid import DensityGrid
 from kernels.masks import distance_outside, falling_edge
 from kernels.models.atomic_model import AtomicModel
@@ -39,14 +39,11 @@ def model_density(model: AtomicModel, grid: DensityGrid, resolution_angstrom: fl
     resolution_angstrom
         Nothing finer is shown; without it, all that the grid can hold.
     """
-    position = grid.to_voxels(model.coordinates_angstrom)
-    size = torch.tensor(grid.voxels.shape)
-    heavy = torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool)
-    kept = torch.nonzero(heavy & ((position > -1) & (position < size)).all(1) & (model.occupancy > 0)).squeeze(1)
-    density = torch.zeros(grid.voxels.shape)
+    position, kept = _shown(model, grid)
+    density = grid.with_voxels(torch.zeros(grid.voxels.shape))
     if len(kept) == 0:
-        return grid.with_voxels(density)
-    box = _box_around(position[kept], size, grid.voxel_size_angstrom)
+        return density
+    box = _box_around(position[kept], grid)
     shape = tuple(part.stop - part.start for part in box)
     middle = torch.tensor([part.start + side // 2 for part, side in zip(box, shape)])
     atoms = Atoms(
@@ -56,18 +53,33 @@ def model_density(model: AtomicModel, grid: DensityGrid, resolution_angstrom: fl
         model.b_factor_angstrom2[kept].float().clamp(min=0),
         model.occupancy[kept].float(),
     )
-    inside = density_map(atoms, shape, grid.voxel_size_angstrom)
-    if resolution_angstrom is not None:
-        inside = fourier.low_passed(inside, grid.voxel_size_angstrom, resolution_angstrom)
-    density[box] = inside
-    return grid.with_voxels(density)
+    density.voxels[box] = density_map(atoms, shape, grid.voxel_size_angstrom)
+    return density if resolution_angstrom is None else blurred(density, model, resolution_angstrom)
 
 
-def _box_around(position: Tensor, size: Tensor, voxel_size_angstrom: float) -> tuple[slice, ...]:
+def blurred(density: DensityGrid, model: AtomicModel, resolution_angstrom: float) -> DensityGrid:
+    """`model_density` of a resolution, from that of the same model without one."""
+    position, kept = _shown(model, density)
+    coarse = density.with_voxels(torch.zeros(density.voxels.shape))
+    if len(kept):
+        box = _box_around(position[kept], density)
+        coarse.voxels[box] = fourier.low_passed(density.voxels[box], density.voxel_size_angstrom, resolution_angstrom)
+    return coarse
+
+
+def _shown(model: AtomicModel, grid: DensityGrid) -> tuple[Tensor, Tensor]:
+    """(atom, 3) places in voxels, and indices of the atoms that show on a grid."""
+    position = grid.to_voxels(model.coordinates_angstrom)
+    is_inside = ((position > -1) & (position < torch.tensor(grid.voxels.shape))).all(1)
+    heavy = torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool)
+    return position, torch.nonzero(heavy & is_inside & (model.occupancy > 0)).squeeze(1)
+
+
+def _box_around(position: Tensor, grid: DensityGrid) -> tuple[slice, ...]:
     """The part of a map beyond which the density of atoms at (atom, 3) voxels is nothing."""
-    margin = math.ceil(_MARGIN_ANGSTROM / voxel_size_angstrom)
+    margin = math.ceil(_MARGIN_ANGSTROM / grid.voxel_size_angstrom)
     low = (position.amin(0).floor().long() - margin).clamp(min=0)
-    high = (position.amax(0).ceil().long() + margin + 1).minimum(size)
+    high = (position.amax(0).ceil().long() + margin + 1).minimum(torch.tensor(grid.voxels.shape))
     return tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist()))
 
 
@@ -192,7 +204,7 @@ def map_model_fsc(grid: DensityGrid, density: DensityGrid, mask: Tensor) -> Tens
     ------
     Amunts et al., Science 2014, 343:1485, for the use of half maps.
     """
-    return fsc(grid.voxels * mask, density.voxels * mask)
+    return masked_fsc(grid.voxels, density.voxels, mask)
 
 
 def mean_fsc(curve: Tensor, grid: DensityGrid, resolution_angstrom: float) -> float:

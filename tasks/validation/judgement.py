@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kernels.fourier import fast_size
+from kernels.maps.cutting import box_of
 from kernels.maps.fsc import corrected_fsc
 from kernels.maps.grid import DensityGrid
 from kernels.maps.sharpening import local_resolution
@@ -18,6 +19,7 @@ from kernels.models.atomic_model import AtomicModel, joined
 from kernels.models.detections import ProteinDetections
 from kernels.models.geometry import BOND_OUTLIER_SIGMA, CBETA_OUTLIER_ANGSTROM, ROTAMER_OUTLIER_DEG
 from kernels.models.map_fit import (
+    blurred,
     map_correlations,
     map_model_fsc,
     mean_fsc,
@@ -40,6 +42,10 @@ _WATER = ("HOH", "DOD", "WAT", "H2O")
 _WINDOW_RESOLUTIONS = 8.0
 _WINDOW_STEP_ANGSTROM = 5.0
 _LOCAL_MASK_ANGSTROM = 3.0
+_WINDOWS_BYTES = 80_000_000
+"""Of those that `local_resolution` compares at once."""
+_CELLS_AROUND = 4
+"""Steps between windows over which `local_resolution` tells what it knows, and one that places them."""
 _DEPOSIT_TRUSTED_PERCENT = 90.0
 _DEPOSIT_OUTLIER_PERCENT = 0.5
 _DEPOSIT_CLASHSCORE = 15.0
@@ -62,7 +68,7 @@ def judge(
     detections: ProteinDetections | None = None,
     mates: Mates | None = None,
 ) -> ModelValidation:
-    """Validate a model in its map. Memory: about 200 bytes a voxel.
+    """Validate a model in its map. Memory: `judgement_memory_bytes`.
 
     Parameters
     ----------
@@ -86,13 +92,13 @@ def judge(
     curve = map_model_fsc(grid, density, mask)
     parted = resolution_at(curve, grid)
     resolution, source = _resolution(maps, mask, resolution_angstrom, parted)
-    local = _local_resolution(model, maps, resolution)
-    found = assess(model, grid, local, ramachandran_tables(), mates)
-    correlations = map_correlations(grid, model_density(whole, grid, resolution), whole)
     halves = [
         None if half is None else mean_fsc(map_model_fsc(half, density, mask), grid, resolution)
         for half in (maps.half_1, maps.half_2)
     ]
+    local = _local_resolution(model, maps, resolution)
+    found = assess(model, grid, local, ramachandran_tables(), mates, density)
+    correlations = map_correlations(grid, blurred(density, whole, resolution), whole)
     network_fit = None if detections is None else amino_acid_fit(model, detections)
     rows = residue_rows(model, found, network_fit)
     regions = doubtful_regions(rows)
@@ -136,6 +142,19 @@ def judge(
     )
 
 
+def judgement_memory_bytes(n_voxels: int, n_shown: int, is_halved: bool) -> int:
+    """Peak of `judge`: measured, 52 to 180 voxels a side, with and without half maps, among copies and alone.
+
+    Parameters
+    ----------
+    n_shown
+        Voxels of the box around the model and its copies.
+    """
+    correlated = (70 if is_halved else 57) * n_voxels + 30 * min(n_shown, n_voxels)
+    in_windows = 40 * n_voxels + _WINDOWS_BYTES if is_halved else 0
+    return 90_000_000 + max(correlated, in_windows)
+
+
 def _check_place(model: AtomicModel, grid: DensityGrid) -> None:
     position = grid.to_voxels(model.coordinates_angstrom)
     inside = ((position >= 0) & (position <= torch.tensor(grid.voxels.shape) - 1)).all(1)
@@ -170,23 +189,22 @@ def _local_resolution(model: AtomicModel, maps: Maps, resolution: float) -> Tens
     if maps.half_1 is None or maps.half_2 is None:
         return overall
     grid = maps.map
+    mask = near_atoms(grid, model, _LOCAL_MASK_ANGSTROM)
     n = max(grid.voxels.shape)
-    mask = near_atoms(grid, model, _LOCAL_MASK_ANGSTROM).float()
-    cubes = [_as_cube(values, n) for values in (maps.half_1.voxels, maps.half_2.voxels, mask)]
     window = min(fast_size(math.ceil(_WINDOW_RESOLUTIONS * resolution / grid.voxel_size_angstrom)), n)
     step = max(1, round(_WINDOW_STEP_ANGSTROM / grid.voxel_size_angstrom))
-    local = local_resolution(cubes[0], cubes[1], cubes[2], grid.voxel_size_angstrom, window, step)
-    local = local[tuple(slice(side) for side in grid.voxels.shape)]
-    centre = _residue_means(model, model.coordinates_angstrom)
-    index = grid.to_voxels(centre).round().long()
-    index = index.clamp(min=0).minimum(torch.tensor(grid.voxels.shape) - 1)
-    value = local[tuple(index.T)].double()
+    # a cube around the model with all that the windows see, which stand in it where they would in the whole map
+    places = torch.nonzero(mask)
+    low, high = places.amin(0), places.amax(0)
+    side = int((high - low).max()) + 2 * (window // 2 + _CELLS_AROUND * step)
+    first = (low + high - side) // 2
+    first = first - (first + side // 2 - n // 2) % step
+    cubes = [box_of(values, first.tolist(), [side] * 3) for values in (maps.half_1.voxels, maps.half_2.voxels, mask)]
+    local = local_resolution(cubes[0], cubes[1], cubes[2].float(), grid.voxel_size_angstrom, window, step)
+    index = grid.to_voxels(_residue_means(model, model.coordinates_angstrom)).round().long()
+    index = index.clamp(min=0).minimum(torch.tensor(grid.voxels.shape) - 1) - first
+    value = local[tuple(index.clamp(0, side - 1).T)].double()
     return torch.where(value > 0, value, overall)
-
-
-def _as_cube(values: Tensor, n: int) -> Tensor:
-    z, y, x = (n - side for side in values.shape)
-    return torch.nn.functional.pad(values, (0, x, 0, y, 0, z))
 
 
 def _residue_means(model: AtomicModel, values: Tensor) -> Tensor:
