@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from tasks.building.detector import cost_of_looking, digest_of_weights
-from tasks.building.known_residues import N_TURNS, residues_around
+from tasks.building.known_residues import N_TURNS, is_known, question, residues_around
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
@@ -17,7 +17,7 @@ from tasks.stores.products.map_store import density_grid, density_map, half_grid
 from tasks.stores.products.model_store import model_in_map, read_model
 from tasks.stores.products.validation_store import write_validation
 from tasks.stores.session_store import SessionStore
-from tasks.validation.judgement import Maps, judge
+from tasks.validation.judgement import Maps, judge, judgement_memory_bytes
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 
@@ -88,13 +88,20 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelPara
     if work is None:
         return None
     n_residues, sizes = work.n_residues, work.sizes
-    asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if params.is_network_asked else (0, 0.0)
+    maps = [f"maps/{params.map}"]
+    is_looked_at = params.is_network_asked and not is_known(store, params.map, maps, question(params.weights))
+    asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if is_looked_at else (0, 0.0)
+    voxel = sizes.sides_angstrom[0] / sizes.shape[0]
+    n_shown = round(_ROOM_OF_RESIDUE_ANGSTROM3 * n_residues * sizes.n_copies / voxel**3)
+    own = judgement_memory_bytes(sizes.n_voxels, n_shown, halves_of(store, params.map) is not None)
     return work.need(
         _validation.name,
-        memory_bytes=80_000_000 + asked[0] + 200 * sizes.n_voxels,
+        memory_bytes=own + asked[0],
         disk_bytes=10_000 + 100 * n_residues,
-        cpu_seconds=2 + 4e-6 * sizes.n_voxels + asked[1],
+        cpu_seconds=2 + 1e-6 * sizes.n_voxels + asked[1],
     )
 
 
+_ROOM_OF_RESIDUE_ANGSTROM3 = 6000.0
+"""Of the box about a model."""
 _validation = Stage("validate_model", 5, "CPU", _validate, _inputs, _address, _needs)

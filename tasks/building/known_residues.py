@@ -48,12 +48,7 @@ def kept_residues(
         Addresses of the products that the map is made from; where one of them is another, the network is asked anew.
     """
     product, inputs = store.product(f"detections/{name}"), store.fingerprints(maps)
-    record = product.record()
-    if (
-        record is not None
-        and record.is_current(fingerprint(_STAGE, _VERSION, asked, inputs))
-        and record.expired is None
-    ):
+    if is_known(store, name, maps, asked):
         reader = product.read()
         return ProteinDetections(*(torch.from_numpy(reader[field]) for field in _FIELDS))
     found = look().on_cpu()
@@ -62,6 +57,13 @@ def kept_residues(
             attempt.write(field, getattr(found, field).numpy())
         attempt.figures["n_candidates"] = len(found)
     return found
+
+
+def is_known(store: SessionStore, name: str, maps: list[str], asked: Question) -> bool:
+    """Whether `kept_residues` would read what it is asked for."""
+    record, inputs = store.product(f"detections/{name}").record(), store.fingerprints(maps)
+    current = fingerprint(_STAGE, _VERSION, asked, inputs)
+    return record is not None and record.is_current(current) and record.expired is None
 
 
 def residues_around(

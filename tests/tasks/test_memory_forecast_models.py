@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,9 +25,11 @@ from tasks.import_map import _ContentParams, _import
 from tasks.model_refinement.params import RefineModelParams
 from tasks.predict_structure import PredictStructureParams
 from tasks.rebuild_model import RebuildModelParams
+from tasks.records.density_map import DensityMap
 from tasks.records.prediction import PredictionSource
 from tasks.records.session import StageParams
 from tasks.stores.commit import Record
+from tasks.stores.products.map_store import describe
 from tasks.stores.products.model_store import write_model
 from tasks.stores.products.prediction_store import write_predictions
 from tasks.stores.session_store import SessionStore
@@ -36,6 +39,7 @@ from tests.truth.cage_model import cage_subunit, trace_of
 from tests.truth.model_maps import simulated_maps
 from tests.truth.peak_memory import assert_foreseen, peak_memory_bytes
 from tests.truth.states import laid_elsewhere
+from tests.truth.symmetric_maps import symmetric_maps
 from tests.truth.wrong_models import with_flipped_peptide
 
 STAGES: dict[str, tuple[Stage, str, StageParams]] = {
@@ -53,6 +57,11 @@ STAGES: dict[str, tuple[Stage, str, StageParams]] = {
         validation_stage._validation,
         "wrong in imported",
         ValidateModelParams(model="wrong", is_network_asked=True),
+    ),
+    "validate own": (
+        validation_stage._validation,
+        "refined in sharpened",
+        ValidateModelParams(model="refined", map="sharpened"),
     ),
     "rebuild": (
         rebuilding_stage._rebuilding,
@@ -114,6 +123,8 @@ def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom
 def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
     fill(store, tmp_path, 60, 0.9)
     for name, (stage, item, params) in STAGES.items():
+        if name == "validate own":
+            continue
         assert stage.needs is not None
         foreseen = stage.needs(store, [item], params)
         found = peak_memory_bytes(f"{__name__}:make", store.url, name)
@@ -137,3 +148,35 @@ def test_states_of_different_sizes_take_what_was_foreseen(store):
         assert_foreseen(foreseen, peak_memory_bytes(f"{__name__}:make", store.url, name))
         record = store.product(stage.address_of(item)).record()
         assert record.n_bytes <= foreseen.disk_bytes
+
+
+def fill_own(store: SessionStore, symmetry: str, padding_angstrom: float) -> None:
+    """A session's own symmetric map, whose halves are in another product, and a model of its unit."""
+    maps = symmetric_maps(symmetry, 60, 3.5, padding_angstrom=padding_angstrom)
+    z, y, x = maps.sharpened.origin_angstrom.tolist()
+    for name, arrays in {
+        "refined": {"map": maps.half_1, "half_1": maps.half_1, "half_2": maps.half_2},
+        "sharpened": {"map": maps.sharpened},
+    }.items():
+        about = DensityMap(
+            name=name, kind=name, pixel_size_angstrom=maps.sharpened.voxel_size_angstrom, symmetry=symmetry,
+            resolution_angstrom=3.5, origin_angstrom=(z, y, x),
+        )  # fmt: skip
+        with store.product(f"maps/{name}").write(f"{name}_map", 1, StageParams(), {}) as attempt:
+            for array, grid in arrays.items():
+                attempt.write(array, grid.voxels.numpy().astype(np.float32))
+            describe(attempt, about)
+    put(store, "refined", maps.model)
+
+
+@pytest.mark.parametrize(("symmetry", "padding_angstrom"), [("D2", 8.0), ("C2", 40.0)])
+def test_a_validation_in_a_sessions_own_map_takes_what_was_foreseen(store, symmetry, padding_angstrom):
+    """Full of copies, or mostly solvent; with the halves of its refinement."""
+    fill_own(store, symmetry, padding_angstrom)
+    stage, item, params = STAGES["validate own"]
+    foreseen = stage.needs(store, [item], params)
+    found = peak_memory_bytes(f"{__name__}:make", store.url, "validate own")
+    assert store.product("validations/refined").record().figures["resolution_angstrom"] != 3.5  # the halves told it
+    ratio = foreseen.memory_bytes / found
+    print(f"{symmetry}: foreseen {foreseen.memory_bytes / 1e6:.0f} MB, found {found / 1e6:.0f}: {ratio:.2f}")
+    assert 0.78 < ratio < 1.3

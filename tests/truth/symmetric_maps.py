@@ -31,12 +31,18 @@ def dimer_maps(n_residues: int, resolution_angstrom: float, away_angstrom: float
 
 
 def symmetric_maps(
-    symmetry: str, n_residues: int, resolution_angstrom: float, away_angstrom: float = 14.0
+    symmetry: str,
+    n_residues: int,
+    resolution_angstrom: float,
+    away_angstrom: float = 14.0,
+    padding_angstrom: float = 8.0,
 ) -> SimulatedMaps:
     """Maps of all copies about axes that meet in voxel n // 2; the model is the first copy."""
     unit, mates = about_axis(symmetry, n_residues, away_angstrom)
     whole = joined(copies(unit, mates))
-    maps = simulated_maps(whole, resolution_angstrom, padding_angstrom=8, centre_angstrom=mates.centre_angstrom)
+    maps = simulated_maps(
+        whole, resolution_angstrom, padding_angstrom=padding_angstrom, centre_angstrom=mates.centre_angstrom
+    )
     is_first = torch.arange(maps.model.n_residues) < n_residues
     return SimulatedMaps(
         maps.half_1, maps.half_2, maps.sharpened, maps.model.take_residues(is_first), resolution_angstrom
