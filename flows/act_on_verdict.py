@@ -14,7 +14,6 @@ from tasks.records.session import StageReport
 from tasks.records.verdict import ActionTaken, SessionVerdict
 from tasks.refine_part import refine_part
 from tasks.stores.products.map_store import has_map
-from tasks.stores.products.validation_store import read_validation
 from tasks.stores.products.verdict_store import read_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
@@ -108,12 +107,9 @@ def _refined(session_url: str, recipe: ModelRecipe, number: int, verdict: Sessio
     done = replace(done, reports=[refined, joined])
     if not is_made(joined):
         return _told(done, f"{told}; {reasons_against(joined)}")
-    # means over shells are compared, so they end where those of the first model do
-    same = {"resolution_angstrom": read_validation(store, FIRST).resolution_angstrom}
-    alike = recipe.model_copy(update={"validate_model": recipe.validate_model.model_copy(update=same)})
     made = _anew(session_url, recipe, {"map": JOINED}, number, part.residues)
     done = replace(done, reports=[*done.reports, made])
-    return _followed(session_url, alike, {"map": JOINED}, number, done, told)
+    return _followed(session_url, recipe, {"map": JOINED}, number, done, told)
 
 
 def _anew(

@@ -10,6 +10,7 @@ from flows.act_on_verdict import FIRST, act_on_verdict, outcome
 from flows.model_recipe import ModelRecipe
 from flows.model_rounds import (
     StageFailedError,
+    chosen,
     is_made,
     needed,
     refined_and_judged,
@@ -20,7 +21,6 @@ from flows.sole_use import MAPS, MODELS, sole_use
 from flows.template_rounds import rounds_with_template, why_no_template
 from tasks.build_model import build_model
 from tasks.check_hand import CheckHandParams, check_hand, is_wrong_hand
-from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.flip_map import FLIPPED, FlipMapParams, flip_map
 from tasks.import_map import import_map
 from tasks.judge_session import judge_session
@@ -97,19 +97,16 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
                 models += names
             judging = recipe.judge_session.model_copy(update=on_map)
             if recipe.act_on_verdict != "none":
-                first = ChooseModelParams(models=tuple(models), map=on_map["map"], name=FIRST)
-                reports.append(needed(choose_model(session_url, first)))
+                reports += chosen(session_url, models, on_map["map"], FIRST)
                 reports.append(judge_session(session_url, judging.model_copy(update={"model": FIRST})))
                 acted = act_on_verdict(session_url, recipe, on_map, len(models))
                 reports += acted.reports
-                choice = ChooseModelParams(models=(*models, *acted.models), map=acted.map)
-                reports.append(needed(choose_model(session_url, choice)))
+                reports += chosen(session_url, [*models, *acted.models], acted.map)
                 action = outcome(session_url, acted)
                 on_map = {"map": acted.map} if action.is_kept else on_map
                 judging = judging.model_copy(update={**on_map, "action": action})
             else:
-                choice = ChooseModelParams(models=tuple(models), map=on_map["map"])
-                reports.append(needed(choose_model(session_url, choice)))
+                reports += chosen(session_url, models, on_map["map"])
             reports.append(judge_session(session_url, judging))
             reports.append(place_ligands(session_url, recipe.place_ligands.model_copy(update=on_map)))
             if is_made(reports[-1]):

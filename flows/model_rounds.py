@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flows.model_recipe import ModelRecipe
+from tasks.choose_model import ChooseModelParams, choose_model
+from tasks.compare_rounds import CompareRoundsParams, compare_rounds
 from tasks.merge_models import merge_models
 from tasks.rebuild_model import rebuild_model
 from tasks.records.session import StageReport
@@ -39,6 +43,14 @@ def refined_and_judged(session_url: str, recipe: ModelRecipe, on_map: dict[str, 
         judged = {**on_map, "model": f"refined-{number}"}
         reports.append(validate_model(session_url, recipe.validate_model.model_copy(update=judged)))
     return reports
+
+
+def chosen(session_url: str, models: Sequence[str], density: str, name: str = "chosen") -> list[StageReport]:
+    """Rounds compared in one mask, and the best of them taken as ``models/<name>``."""
+    names = tuple(models)
+    compared = needed(compare_rounds(session_url, CompareRoundsParams(models=names, map=density)))
+    choice = ChooseModelParams(models=names, map=density, name=name)
+    return [compared, needed(choose_model(session_url, choice))]
 
 
 def is_made(report: StageReport) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from flows.model_rounds import is_made
 from tasks.choose_model import ChooseModelParams, best_of
+from tasks.compare_rounds import CompareRoundsParams, compare_rounds
 from tasks.dock_model import DockModelParams, dock_model
 from tasks.flex_model import FlexModelParams, flex_model
 from tasks.merge_models import MergeModelsParams, merge_models
@@ -65,8 +66,10 @@ def rounds_with_template(
     """
     reports: list[StageReport] = []
     made: list[str] = []
+    best = _best(session_url, models, merging.map, reports) if n_rounds else None
     for number in range(len(models), len(models) + n_rounds):
-        best = best_of(session_url, ChooseModelParams(models=(*models, *made), map=merging.map))
+        if best is None:
+            break
         placed = placed_anew(session_url, merging.placed, best, number, reports)
         if placed is None:
             break
@@ -78,9 +81,17 @@ def rounds_with_template(
         if not is_made(reports[-1]):
             break
         made.append(f"refined-{number}")
-        if best_of(session_url, ChooseModelParams(models=(*models, *made), map=merging.map)) != made[-1]:
+        best = _best(session_url, [*models, *made], merging.map, reports)
+        if best != made[-1]:
             break
     return reports, made
+
+
+def _best(session_url: str, models: Sequence[str], density: str, reports: list[StageReport]) -> str | None:
+    """Name of the best model so far; None where they cannot be compared."""
+    names = tuple(models)
+    reports.append(compare_rounds(session_url, CompareRoundsParams(models=names, map=density)))
+    return best_of(session_url, ChooseModelParams(models=names, map=density)) if is_made(reports[-1]) else None
 
 
 def placed_anew(session_url: str, placed: str, template: str, number: int, reports: list[StageReport]) -> str | None:

@@ -11,9 +11,11 @@ from pydantic import Field
 
 from tasks.records.forecast import Need
 from tasks.records.model import ModelValidation
+from tasks.records.rounds import RoundsComparison
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.model_store import copy_model, n_residues_of
+from tasks.stores.products.rounds_store import read_rounds, rounds_address
 from tasks.stores.products.validation_store import read_validation, write_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import Stage, run_stage
@@ -30,9 +32,9 @@ class ChooseModelParams(StageParams):
     """Parameters of `choose_model`."""
 
     models: tuple[str, ...] = Field(default=("refined",), min_length=1)
-    """Names of the models in the store, round by round; each must have been validated."""
+    """Names of the models in the store, round by round; each must have been validated, and all compared."""
     map: str = "sharpened"
-    """Name of the map that they lie in, the newest of them where they lie in several."""
+    """Name of the map that they were compared in."""
     name: str = "chosen"
     """Of the model that is taken, and of its validation."""
 
@@ -41,14 +43,17 @@ class ChooseModelParams(StageParams):
 def choose_model(session_url: str, params: ChooseModelParams) -> StageReport:
     """``models/<name>``, with the history of the rounds, and ``validations/<name>``.
 
-    The half map that nothing was built in decides, as the mean FSC of each model with it; without half maps the mean
-    probability of residues to be right, lost residues counted. Among equals the probability decides, and a round whose
-    geometry is clearly worse than that of the first is not taken. A round whose prediction had a template is taken only
-    where the half map says so: the prediction was made to be like the model, so that nothing else is a witness.
+    The half map that nothing was built in decides, as the mean FSC of each model with it inside of one mask around all
+    of them (`compare_rounds`); without half maps the mean probability of residues to be right, lost residues counted.
+    Among equals the probability decides, and a round whose geometry is clearly worse than that of the first is not
+    taken. A round whose prediction had a template is taken only where the half map says so: the prediction was made to
+    be like the model, so that nothing else is a witness.
     """
     item = f"{params.name}{_OF}{_AND.join(params.models)}{_IN}{params.map}"
     report = run_stage(session_url, _choice, [item], params)
-    judged = run_stage(session_url, _judgement, [item], params) if not report.failed else report
+    if report.failed or report.skipped:
+        return report
+    judged = run_stage(session_url, _judgement, [item], params)
     return judged if judged.failed or judged.skipped else report
 
 
@@ -60,38 +65,61 @@ def _inputs(store: SessionStore, item: str) -> list[str]:
     rebuilt = [f"models/rebuilt-{i}" for i in range(1, len(_names(item)))]
     return [
         *(f"{group}/{name}" for name in _names(item) for group in ("models", "validations")),
+        rounds_address(_names(item)),
         *(address for address in rebuilt if store.product(address).record() is not None),
         f"maps/{item.split(_IN)[1]}",
     ]
 
 
 def _choose(store: SessionStore, item: str, params: ChooseModelParams, attempt: Attempt) -> None:
-    found = [read_validation(store, name) for name in params.models]
-    best = _best(store, found)
-    name = params.models[best]
+    compared, found = read_rounds(store, params.models, params.map), _validations(store, params)
+    name = params.models[_best(store, compared, found)]
     copy_model(store, attempt, name)
     attempt.details["rounds"] = [
-        {"name": name, **_figures(told), "rebuilt": _done_before(store, number)}
-        for number, (name, told) in enumerate(zip(params.models, found))
+        {
+            "name": one.name,
+            **_figures(told),
+            "fsc_free_one_mask": one.fsc_free,
+            "rebuilt": _done_before(store, number),
+        }
+        for number, (one, told) in enumerate(zip(compared.rounds, found))
     ]
+    if len(found) > 1:
+        attempt.details["compared"] = compared.words
     attempt.figures.update(best_round=name, n_rounds=len(found) - 1)
 
 
 def best_of(session_url: str, params: ChooseModelParams) -> str:
-    """Name of the model that would be chosen."""
+    """Name of the model that would be chosen.
+
+    Raises
+    ------
+    StoreError
+        Where the models were not compared.
+    """
     store = SessionStore.open(session_url)
-    return params.models[_best(store, [read_validation(store, name) for name in params.models])]
+    compared = read_rounds(store, params.models, params.map)
+    return params.models[_best(store, compared, _validations(store, params))]
 
 
-def _best(store: SessionStore, found: Sequence[ModelValidation]) -> int:
-    return best_round(found, [number for number in range(1, len(found)) if _templates_of_round(store, number)])
+def _validations(store: SessionStore, params: ChooseModelParams) -> list[ModelValidation]:
+    return [read_validation(store, name) for name in params.models]
 
 
-def best_round(found: Sequence[ModelValidation], templated: Container[int] = ()) -> int:
+def _best(store: SessionStore, compared: RoundsComparison, found: Sequence[ModelValidation]) -> int:
+    templated = [number for number in range(1, len(found)) if _templates_of_round(store, number)]
+    return best_round(found, [one.fsc_free for one in compared.rounds], templated)
+
+
+def best_round(
+    found: Sequence[ModelValidation], fsc_free: Sequence[float | None], templated: Container[int] = ()
+) -> int:
     """Index of the round to take; the earliest among equals.
 
     Parameters
     ----------
+    fsc_free
+        Of each round, in one mask; None where that was not measured.
     templated
         Indices of rounds that only the half map can speak for.
     """
@@ -102,7 +130,7 @@ def best_round(found: Sequence[ModelValidation], templated: Container[int] = ())
             (told.ramachandran_outlier_percent or 0.0)
             <= (first.ramachandran_outlier_percent or 0.0) + _MOST_OUTLIERS_MORE_PERCENT
         )
-        is_better = _agrees_better(told, found[best])
+        is_better = _agrees_better(fsc_free[number], fsc_free[best])
         if is_better is None and number not in templated:
             is_better = _mean_probability(told, most) > _mean_probability(found[best], most)
         if is_sane and is_better:
@@ -110,11 +138,11 @@ def best_round(found: Sequence[ModelValidation], templated: Container[int] = ())
     return best
 
 
-def _agrees_better(told: ModelValidation, than: ModelValidation) -> bool | None:
+def _agrees_better(fsc_free: float | None, than: float | None) -> bool | None:
     """Whether the half map that nothing was built in agrees better; None where it does not tell."""
-    if told.fsc_free is None or than.fsc_free is None or abs(told.fsc_free - than.fsc_free) <= _SAME_FSC:
+    if fsc_free is None or than is None or abs(fsc_free - than) <= _SAME_FSC:
         return None
-    return told.fsc_free > than.fsc_free
+    return fsc_free > than
 
 
 def _mean_probability(told: ModelValidation, n_residues: int) -> float:
@@ -206,5 +234,5 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ChooseModelParams
     )
 
 
-_choice = Stage("choose_model", 1, "CPU", _choose, _inputs, _model_address, _needs)
-_judgement = Stage("choose_model", 1, "CPU", _judge, _judgement_inputs, _validation_address, _needs)
+_choice = Stage("choose_model", 2, "CPU", _choose, _inputs, _model_address, _needs)
+_judgement = Stage("choose_model", 2, "CPU", _judge, _judgement_inputs, _validation_address, _needs)

@@ -72,7 +72,7 @@ def _place(store: SessionStore, item: str, params: PlaceLigandsParams, attempt: 
     write_placement(attempt, done.placement)
     source = store.product(f"models/{params.model}").done_record(f"model {params.model!r}")
     if "rounds" in source.details:  # the history of a model goes on with it
-        attempt.details["rounds"] = source.details["rounds"]
+        attempt.details.update({k: source.details[k] for k in ("rounds", "compared") if k in source.details})
         attempt.figures.update({k: source.figures[k] for k in ("best_round", "n_rounds") if k in source.figures})
     kinds = [row.kind for row in done.placement.placed]
     attempt.figures.update(

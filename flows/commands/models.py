@@ -82,17 +82,20 @@ def show_rounds(chosen: Record) -> None:
     if len(rounds) < 2:
         return
     table = Table(
-        "round", "residues", "trusted", "Q", "favoured", "clashscore", "free FSC", "built anew", box=box.SIMPLE_HEAD
-    )
+        "round", "residues", "trusted", "Q", "favoured", "clashscore", "free FSC", "in one mask", "built anew",
+        box=box.SIMPLE_HEAD,
+    )  # fmt: skip
     for made in rounds:
         is_taken = made["name"] == chosen.figures.get("best_round")
         shares = [_percent(made[key]) for key in ("trusted_percent", "ramachandran_favoured_percent")]
         table.add_row(
             f"[bold]{made['name']}[/bold], taken" if is_taken else made["name"],
             str(made["residues"]), shares[0], f"{made['q_score']:.3f}", shares[1], f"{made['clashscore']:.1f}",
-            "none" if made["fsc_free"] is None else f"{made['fsc_free']:.4f}", made["rebuilt"],
+            *("none" if value is None else f"{value:.4f}" for value in (made["fsc_free"], made["fsc_free_one_mask"])),
+            made["rebuilt"],
         )  # fmt: skip
     console.print(table)
+    console.print(chosen.details["compared"], soft_wrap=True)
 
 
 def show_verdict(found: SessionVerdict) -> None:

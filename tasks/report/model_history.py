@@ -61,7 +61,9 @@ def rounds_of(name: str, record: Record) -> str:
     rows = [[_unbroken(n), *cells] for n, cells in zip(names, _cells(figures))]
     course = _course(names, figures, marked, f"Figures of the rounds of {name}")
     table = page.table(("round", *(_words(key) for key in _keys(figures))), rows)
-    return f"<h3>{escape(f'Rounds of {name}{taken}')}</h3>{course}{table}"
+    compared = record.details.get("compared")
+    note = page.paragraph(compared, "note") if compared else ""
+    return f"<h3>{escape(f'Rounds of {name}{taken}')}</h3>{course}{table}{note}"
 
 
 def history(models: Sequence[tuple[str, Record]]) -> str:
@@ -82,6 +84,7 @@ _WORDS = {
     "q_score": "Q-score",
     "q_expected": "Q-score expected",
     "fsc_free": "FSC, free half",
+    "fsc_free_one_mask": "the same in one mask",
     "cc_mask": "correlation",
     "usual_backbone_share": "usual backbone",
     "ramachandran_favoured_percent": "favoured %",

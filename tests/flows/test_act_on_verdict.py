@@ -5,8 +5,8 @@ import torch
 
 from flows.act_on_verdict import FIRST, act_on_verdict, outcome
 from flows.model_recipe import ModelRecipe
+from flows.model_rounds import chosen
 from flows.sole_use import MAPS, MODELS, sole_use
-from tasks.choose_model import ChooseModelParams, choose_model
 from tasks.formats.map_file import write_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.judge_session import JudgeSessionParams, judge_session
@@ -17,7 +17,8 @@ from tasks.records.session import StageParams
 from tasks.records.verdict import Decision, MissingData, SessionVerdict, WeakPart
 from tasks.sharpen_map import SharpenMapParams, sharpen_map
 from tasks.stores.products.model_store import read_model, write_model
-from tasks.stores.products.validation_store import read_validation, write_validation
+from tasks.stores.products.rounds_store import read_rounds
+from tasks.stores.products.validation_store import write_validation
 from tasks.stores.products.verdict_store import read_verdict, write_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.validate_model import ValidateModelParams, validate_model
@@ -69,7 +70,7 @@ def modelled(connected, store, tmp_path) -> SessionStore:
         with store.product("models/refined").write("refine_model", 1, StageParams(), {}) as attempt:
             write_model(attempt, wrong, "refined")
         validate_model(store.url, RECIPE.validate_model.model_copy(update={**ON_MAP, "model": "refined"}))
-        choose_model(store.url, ChooseModelParams(**ON_MAP, name=FIRST))
+        chosen(store.url, ["refined"], "imported", FIRST)
     return store
 
 
@@ -85,16 +86,14 @@ def test_a_round_of_rebuilding_is_limited_to_the_residues_that_a_verdict_names(m
     with sole_use(modelled.url, MODELS):
         acted = act_on_verdict(modelled.url, RECIPE, ON_MAP, number=1)
         assert acted.models == ("refined-1",), acted.taken.what
-        choose_model(modelled.url, ChooseModelParams(**ON_MAP, models=("refined", *acted.models)))
+        chosen(modelled.url, ["refined", *acted.models], "imported")
         action = outcome(modelled.url, acted)
         judge_session(modelled.url, JudgeSessionParams(**ON_MAP, action=action))
     named, other = oxygens_moved(modelled, "rebuilt-1")
     assert named > 2.5
     assert other == 0
-    assert action.is_kept is (
-        read_validation(modelled, "refined-1").fsc_free > read_validation(modelled, FIRST).fsc_free
-    )
-    assert action.is_kept
+    first, second = (one.fsc_free for one in read_rounds(modelled, ("refined", "refined-1"), "imported").rounds)
+    assert action.is_kept and second > first
     told = read_verdict(modelled, "chosen").action
     assert told == action
     assert told.what == f"built anew: A/{number - 3}-{number + 3}"

@@ -26,6 +26,7 @@ from tasks.predict_structure import PredictStructureParams, predict_structure
 from tasks.records.session import StageParams, StageReport
 from tasks.refine_model import refine_model
 from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.rounds_store import read_rounds
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 from tasks.validate_model import ValidateModelParams, validate_model
@@ -40,7 +41,7 @@ N, RIGHT = 48, 32
 MAP = "imported"
 REFINING = RefineModelParams(monomer_library="nowhere", without_library="real space", map=MAP)
 
-STAGES = ("predict_structure", "dock_model", "flex_model", "merge_models")
+STAGES = ("predict_structure", "dock_model", "flex_model", "merge_models", "compare_rounds")
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +121,9 @@ def test_a_round_that_is_better_is_kept_and_one_that_is_not_ends_it(started, map
     assert why_no_template(store.url, "predictions/predicted", MAP) is None
     reports, made = rounds(store, "predictions/predicted", 3)
     assert made == ["refined-1", "refined-2"], [figures(store, name) for name in ("refined", *made)]
-    stages = ["predict_structure", "merge_models", "refine_model", "validate_model"]
-    assert [r.stage for r in reports] == 2 * stages
-    first, second = (read_validation(store, name).fsc_free for name in ("refined", "refined-1"))
+    stages = ["predict_structure", "merge_models", "refine_model", "validate_model", "compare_rounds"]
+    assert [r.stage for r in reports] == ["compare_rounds", *2 * stages]
+    first, second, _ = (one.fsc_free for one in read_rounds(store, ("refined", *made), MAP).rounds)
     assert second > first + 0.02
     assert read_model(store, "refined-1").n_residues >= N - 2
     assert off(store, "refined-1", maps.model).max() < 1.5

@@ -11,6 +11,7 @@ import torch
 from kernels.models.atomic_model import AtomicModel
 from tasks import build_model as building_stage
 from tasks import choose_model as choice_stage
+from tasks import compare_rounds as comparison_stage
 from tasks import compare_states as comparing_stage
 from tasks import dock_model as docking_stage
 from tasks import rebuild_model as rebuilding_stage
@@ -18,6 +19,7 @@ from tasks import refine_model as refinement_stage
 from tasks import validate_model as validation_stage
 from tasks.build_model import BuildModelParams
 from tasks.choose_model import ChooseModelParams
+from tasks.compare_rounds import CompareRoundsParams
 from tasks.docking.perturbed import bent
 from tasks.formats.map_file import write_map
 from tasks.formats.prediction import Prediction
@@ -73,10 +75,15 @@ STAGES: dict[str, tuple[Stage, str, StageParams]] = {
         "docked in imported of predicted",
         docking_stage._ContentParams(map="imported", predictions=("predicted",), copies=(1,), digests=()),
     ),
+    "compare": (
+        comparison_stage._comparison,
+        "wrong, wrong in imported",
+        CompareRoundsParams(models=("wrong", "wrong"), map="imported"),
+    ),
     "choose": (
         choice_stage._choice,
-        "chosen of wrong in imported",
-        ChooseModelParams(models=("wrong",), map="imported"),
+        "chosen of wrong, wrong in imported",
+        ChooseModelParams(models=("wrong", "wrong"), map="imported"),
     ),
 }
 _TOLD = {"model": "few", "other_model": "many", "other_name": "test", "other_fingerprint": ""}
@@ -119,7 +126,7 @@ def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom
     put(store, "wrong", with_flipped_peptide(with_flipped_peptide(maps.model, 12), 22))
 
 
-@pytest.mark.timeout(900)  # six processes that compute for some 10 CPU-s each
+@pytest.mark.timeout(900)  # seven processes that compute for some 10 CPU-s each
 def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
     fill(store, tmp_path, 60, 0.9)
     for name, (stage, item, params) in STAGES.items():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tasks.choose_model import ChooseModelParams, best_round, choose_model
+from tasks.compare_rounds import CompareRoundsParams, compare_rounds
 from tasks.formats.map_file import write_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.rebuild_model import RebuildModelParams, rebuild_model
@@ -62,7 +63,9 @@ def test_doubtful_regions_are_built_anew_and_rounds_compared(store, workers, tmp
     after = judge_in_store(store, "refined-1")
     assert after.trusted_percent > before.trusted_percent
     assert after.fsc_free > before.fsc_free
-    report = choose_model.fn(store.url, ChooseModelParams(models=("refined", "refined-1"), map="imported"))
+    rounds = ("refined", "refined-1")
+    assert compare_rounds.fn(store.url, CompareRoundsParams(models=rounds, map="imported")).done
+    report = choose_model.fn(store.url, ChooseModelParams(models=rounds, map="imported"))
     assert report.done == ["chosen of refined, refined-1 in imported"], report
     chosen = store.product("models/chosen").record()
     assert chosen.figures["best_round"] == "refined-1"
@@ -128,16 +131,15 @@ def test_the_free_half_map_decides_and_bad_geometry_is_not_taken():
     def round_with(**figures):
         return told.model_copy(update={"clashscore": 7.0, "ramachandran_outlier_percent": 0.0, **figures})
 
-    rounds = [round_with(fsc_free=0.70), round_with(fsc_free=0.72), round_with(fsc_free=0.71)]
-    assert best_round(rounds) == 1
-    assert best_round([rounds[0], round_with(fsc_free=0.72, clashscore=14.0)]) == 0
-    assert best_round([rounds[0], rounds[0]]) == 0
-    without = [round_with(), round_with(residues=told.residues[:-5])]
-    assert best_round(without) == 0  # residues were lost
+    usual = round_with()
+    assert best_round([usual] * 3, [0.70, 0.72, 0.71]) == 1
+    assert best_round([usual, round_with(clashscore=14.0)], [0.70, 0.72]) == 0
+    assert best_round([usual, usual], [0.70, 0.70]) == 0
+    assert best_round([round_with(fsc_free=0.9), round_with(fsc_free=0.7)], [0.70, 0.72]) == 1  # each in its own mask
+    assert best_round([usual, round_with(residues=told.residues[:-5])], [None, None]) == 0  # residues were lost
     surer = [row.model_copy(update={"probability": 0.99}) for row in told.residues]
-    sure = round_with(fsc_free=0.7002, residues=tuple(surer))
-    assert best_round([rounds[0], sure]) == 1
-    assert best_round([rounds[0], sure], templated=[1]) == 0  # its prediction was made to be like the model
-    assert best_round([rounds[0], rounds[1]], templated=[1]) == 1
-    unknown = round_with(fsc_free=None, residues=tuple(surer))
-    assert best_round([rounds[0], unknown], templated=[1]) == 0
+    sure = round_with(residues=tuple(surer))
+    assert best_round([usual, sure], [0.70, 0.7002]) == 1
+    assert best_round([usual, sure], [0.70, 0.7002], templated=[1]) == 0  # its prediction was made to be like the model
+    assert best_round([usual, usual], [0.70, 0.72], templated=[1]) == 1
+    assert best_round([usual, sure], [0.70, None], templated=[1]) == 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from kernels.maps.cutting import cut_around
 from kernels.maps.grid import DensityGrid
 from kernels.models.mates import Mates
 from kernels.rotations import symmetry_group
@@ -14,7 +16,8 @@ from tasks.records.density_map import DensityMap
 from tasks.stores.commit import Attempt, Reader
 from tasks.stores.session_store import SessionStore
 
-HALVES_OF = {"sharpened": "refined"}
+_REFINED = "refined"
+HALVES_OF = {"sharpened": _REFINED}
 """Maps whose halves are in another product."""
 
 
@@ -54,10 +57,25 @@ def read_map(store: SessionStore, name: str) -> Reader:
 
 def density_grid(store: SessionStore, name: str, array: str = "map") -> DensityGrid:
     """An array of the map ``maps/<name>`` with its place in space."""
-    about = density_map(store, name)
-    voxels = torch.from_numpy(read_map(store, name)[array])
+    return replace(empty_grid(store, name, array), voxels=torch.from_numpy(read_map(store, name)[array]))
+
+
+def empty_grid(store: SessionStore, name: str, array: str = "map") -> DensityGrid:
+    """The same without its density, which is not read."""
+    about, shape = density_map(store, name), read_map(store, name).shape(array)
     origin = torch.tensor(about.origin_angstrom, dtype=torch.float64)
-    return DensityGrid(voxels, about.pixel_size_angstrom, origin)
+    return DensityGrid(torch.empty(shape, device="meta"), about.pixel_size_angstrom, origin)
+
+
+def density_box(
+    store: SessionStore, name: str, array: str, places_angstrom: Tensor, margin_angstrom: float
+) -> DensityGrid:
+    """An array of the map ``maps/<name>`` in the box around some places (n, 3) and a margin; no more of it is read."""
+    whole = empty_grid(store, name, array)
+    box = cut_around(whole, places_angstrom, margin_angstrom)
+    first = whole.to_voxels(box.origin_angstrom).round().long().tolist()
+    part = tuple(slice(start, start + n) for start, n in zip(first, box.voxels.shape))
+    return replace(box, voxels=torch.from_numpy(read_map(store, name).slice(array, part)))
 
 
 def masked_grid(store: SessionStore, name: str) -> DensityGrid:
@@ -68,8 +86,7 @@ def masked_grid(store: SessionStore, name: str) -> DensityGrid:
 
 def map_mates(store: SessionStore, name: str) -> Mates:
     """Operations of the symmetry of the map ``maps/<name>``, about the middle of its box."""
-    about = density_map(store, name)
-    return Mates.about(about.symmetry, density_grid(store, name))
+    return Mates.about(density_map(store, name).symmetry, empty_grid(store, name))
 
 
 def has_map(store: SessionStore, name: str) -> bool:
@@ -91,6 +108,13 @@ def half_grids(store: SessionStore, *names: str | None) -> tuple[DensityGrid, De
 def halves_of(store: SessionStore, name: str) -> str | None:
     """The map with the halves that a map was made from: itself, or the one that was sharpened; None where none are."""
     return with_halves(store, name, HALVES_OF.get(name))
+
+
+def half_sets_of(store: SessionStore, name: str) -> str:
+    """The map whose particles were parted into the halves that a map has: half 2 of all maps of one of them is of the
+    same particles, and independent of half 1 of all of them."""
+    record = store.product(f"maps/{name}").done_record(f"map {name!r}")
+    return _REFINED if f"maps/{_REFINED}" in record.inputs else name
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ _CLASSES_OF_GROUPS: dict[str, ProductClass] = {
     "predictions": "predictions",
     "models": "models",
     "validations": "validations",
+    "rounds": "validations",
     "verdicts": "verdicts",
     "comparisons": "comparisons",
     "scratch": "scratch",

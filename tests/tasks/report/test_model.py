@@ -12,6 +12,7 @@ import torch
 
 from kernels.models.residue_places import places_of_residues
 from tasks.choose_model import ChooseModelParams, choose_model
+from tasks.compare_rounds import CompareRoundsParams, compare_rounds
 from tasks.formats.structure import parse_mmcif
 from tasks.plots.model_view import ResidueColumn
 from tasks.records.session import StageParams
@@ -172,7 +173,9 @@ def test_the_rounds_of_rebuilding_are_in_the_report(tmp_path, workers):
     better = validation.model_copy(update={"residues": tuple(surer), "regions": (), "trusted_percent": 100.0})
     with store.product("validations/refined-1").write("validate_model", 2, StageParams(), {}) as attempt:
         write_validation(attempt, better)
-    report = choose_model.fn(store.url, ChooseModelParams(models=("refined", "refined-1"), map="imported"))
+    models = ("refined", "refined-1")
+    assert compare_rounds.fn(store.url, CompareRoundsParams(models=models, map="imported")).done
+    report = choose_model.fn(store.url, ChooseModelParams(models=models, map="imported"))
     assert not report.failed and not report.skipped, report
     html = Path(report_session.fn(store.url, ReportSessionParams())).read_text()
     assert "Rounds of chosen, of which refined-1 was taken" in html
