@@ -110,7 +110,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: CompareRoundsPara
     return Need(
         stage=_comparison.name,
         n_items=1,
-        memory_bytes=60_000_000 + 130 * n_around + 20_000 * sum(n or 0 for n in n_residues),
+        memory_bytes=45_000_000 + 110 * n_around + 20_000 * sum(n or 0 for n in n_residues),
         disk_bytes=20_000,
         cpu_seconds=0.3 + (0.3 + 1e-6 * n_around) * len(params.models),
         told_from=f"{len(params.models)} models of up to {largest} residues in {sizes.words}",

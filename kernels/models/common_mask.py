@@ -32,7 +32,7 @@ def common_mask_fsc(
 ) -> list[float]:
     """Of each model, mean FSC with a map inside of the mask around all of them, weighted as `mean_fsc` does.
 
-    Memory: about 100 bytes a voxel, and one model with its copies at a time.
+    Memory: about 90 bytes a voxel, and one model with its copies at a time.
 
     Parameters
     ----------
