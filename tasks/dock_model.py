@@ -23,6 +23,7 @@ from tasks.stores.products.map_store import has_map, known_resolution, map_mates
 from tasks.stores.products.model_store import write_model
 from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.session_store import SessionStore
+from tasks.workers.device import device
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 _IN, _OF, _AND = " in ", " of ", "+"
@@ -109,7 +110,7 @@ def _dock(store: SessionStore, _item: str, params: _ContentParams, attempt: Atte
     resolution = grid.resolution_shown(resolution)
     try:
         targets = _targets(store, params)
-        scene = Scene(grid, mates if len(mates) > 1 else None, resolution)
+        scene = Scene(grid.to(device()), mates if len(mates) > 1 else None, resolution)
         found = dock(scene, targets, params.map, params.least_confidence)
     except NothingPlacedError as error:
         raise SkipItem(f"maps/{params.map}: nothing is placed: {error}") from error
@@ -149,4 +150,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: _ContentParams) -
     )
 
 
-_docking = Stage("dock_model", 1, "GPU", _dock, _inputs, _address, _needs)
+_docking = Stage("dock_model", 2, "GPU", _dock, _inputs, _address, _needs)

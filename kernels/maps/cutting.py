@@ -69,6 +69,6 @@ def coarser(grid: DensityGrid, voxel_size_angstrom: float) -> DensityGrid:
             f" {grid.voxel_size_angstrom:g} Å"
         )
     smooth = fourier.low_passed(grid.voxels, grid.voxel_size_angstrom, 2 * voxel_size_angstrom)
-    places = [torch.arange(int((n - 1) / ratio + 1e-6) + 1) * ratio for n in grid.voxels.shape]
+    places = [torch.arange(int((n - 1) / ratio + 1e-6) + 1, device=smooth.device) * ratio for n in smooth.shape]
     points = torch.stack(torch.meshgrid(*places, indexing="ij"), dim=-1)
     return DensityGrid(sampled(spline_coefficients(smooth), points), voxel_size_angstrom, grid.origin_angstrom)

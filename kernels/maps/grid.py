@@ -58,6 +58,10 @@ class DensityGrid:
             total = total + weight * torch.lerp(front, back, y)
         return total * is_inside
 
+    def to(self, device: torch.device) -> DensityGrid:
+        """The same with its voxels on another device."""
+        return replace(self, voxels=self.voxels.to(device))
+
     def with_voxels(self, voxels: Tensor) -> DensityGrid:
         """Another density in the same place.
 

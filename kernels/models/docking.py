@@ -23,7 +23,10 @@ _SEARCH_VOXEL, _FIT_VOXEL = 0.5, 0.4
 _STEP_OF_RESOLUTION = 0.75
 """How far atoms at the radius of gyration move from one orientation to the next, in units of the resolution."""
 _LARGEST_STEP_RAD = math.radians(25)
+_N_MIRRORED, _MIRRORED_COARSENESS = 40, 1.5
 _KEPT_A_ROTATION = 3
+_SEARCHED_AT_ONCE = 1_000_000
+"""Voxels of all orientations that are tried at once."""
 _SAME_ANGSTROM = 4.0
 _REACHING_ANGSTROM = 7.0
 """Resolution at which poses as far off as the search leaves them find their place: of sixty bent chains that began 17°
@@ -102,23 +105,33 @@ def fitting_field(grid: DensityGrid, resolution_angstrom: float) -> MapField:
     return MapField(grid, resolution_angstrom, _FIT_VOXEL, 0.0)
 
 
-def search(grid: DensityGrid, body: RigidBody, resolution_angstrom: float, n_kept: int) -> Placements:
+def search(
+    grid: DensityGrid, body: RigidBody, resolution_angstrom: float, n_kept: int, coarseness: float = 1.0
+) -> Placements:
     """The best different poses over all orientations and places, at a resolution that suits the size of the body.
 
-    Memory: 60 bytes a voxel of half that resolution, which is 8 Å or more.
+    Parameters
+    ----------
+    coarseness
+        Of the steps from one orientation to the next, in units of the usual ones.
+
+    Memory: 100 bytes a voxel of half that resolution, which is 8 Å or more, and 60 MB.
     """
     radius = body.radius_angstrom
     resolution = max(resolution_angstrom, _SEARCHED_ANGSTROM, _SEARCHED_OF_RADIUS * radius)
     field = MapField(grid, resolution, _SEARCH_VOXEL, body.reach_angstrom)
     template = Template.of(body, resolution, field.voxel / 2)
-    rotations = rotation_grid(min(_STEP_OF_RESOLUTION * resolution / max(radius, 1.0), _LARGEST_STEP_RAD))
+    step = min(_STEP_OF_RESOLUTION * resolution / max(radius, 1.0), _LARGEST_STEP_RAD)
+    rotations = rotation_grid(coarseness * step)
     n_voxels = math.prod(s.stop for s in field.inside)
     # written in place: small results that outlive large ones would keep the allocator from using that memory again
     scores = torch.empty(len(rotations), min(_KEPT_A_ROTATION, n_voxels), device=field.device)
     places = torch.empty(scores.shape, dtype=torch.int64, device=field.device)
-    for row, rotation in enumerate(rotations):
-        found = field.correlation(template, rotation).flatten()
-        scores[row], places[row] = found.topk(scores.shape[1])
+    n_at_once = max(1, _SEARCHED_AT_ONCE // math.prod(field.shape))
+    for first in range(0, len(rotations), n_at_once):
+        rows = slice(first, first + n_at_once)
+        found = field.correlations(template, rotations[rows]).flatten(1)
+        scores[rows], places[rows] = found.topk(scores.shape[1])
     score = scores.flatten().cpu()
     place = torch.stack(torch.unravel_index(places.flatten().cpu(), [s.stop for s in field.inside]), -1)
     number = torch.arange(len(rotations)).repeat_interleave(scores.shape[1])
@@ -126,6 +139,17 @@ def search(grid: DensityGrid, body: RigidBody, resolution_angstrom: float, n_kep
     found_at = place[top.indices].double() * field.voxel + field.first.double().cpu()
     shift = found_at - body.middle_angstrom
     return different(Placements(rotations[number[top.indices]].double(), shift, top.values), body, n_kept)
+
+
+def mirrored_poses(grid: DensityGrid, field: MapField, body: RigidBody, resolution_angstrom: float) -> Placements:
+    """Where the mirror image of a body fits best, which tells what a wrong structure would come to.
+
+    Orientations half as far apart again as for the body itself find fits that are as good, in a third of the time: in
+    16 maps of 4 to 10 Å the best correlation differed by 0.002 in the mean, 0.008 as a standard deviation.
+    """
+    image = body.mirrored()
+    found = search(grid, image, resolution_angstrom, _N_MIRRORED, _MIRRORED_COARSENESS)
+    return different(fitted(field, image, found), image, _N_MIRRORED)
 
 
 def alternatives(field: MapField, body: RigidBody, pose: Placements, n: int, seed: int = 0) -> Placements:

@@ -60,39 +60,44 @@ class MapField:
         blurred = torch.fft.irfftn(self.transform * bell, s=self.shape)
         return self.grid.with_voxels(blurred[self.inside].contiguous())
 
-    def correlation(self, template: Template, rotation: Tensor) -> Tensor:
-        """(z, y, x) local correlation with a body, turned by (3, 3), about the place of each voxel of the map.
+    def correlations(self, template: Template, rotations: Tensor) -> Tensor:
+        """(rotation, z, y, x) local correlation with a body, turned by each of (rotation, 3, 3), about the place of
+        each voxel of the map.
+
+        Memory: 60 bytes a voxel of the padded map for each rotation.
 
         Source
         ------
         Roseman 2000, Acta Cryst. D56:1332.
         """
-        structure, mask = self._turned(template, rotation)
-        n = mask.sum().clamp(min=1)
-        structure = (structure - (structure * mask).sum() / n) * mask
-        structure = structure / structure.norm().clamp(min=1e-9)
-        shown, seen = torch.fft.rfftn(torch.stack([structure, mask]), s=self.shape, dim=(1, 2, 3)).conj()
-        products = torch.stack([self.transform * shown, self.transform * seen, self.power * seen])
-        cross, mean, square = torch.fft.irfftn(products, s=self.shape, dim=(1, 2, 3))
-        mean, square = mean / n, square / n
+        space = (-3, -2, -1)
+        structure, mask = self._turned(template, rotations)
+        n = mask.sum(space, keepdim=True).clamp(min=1)
+        structure = (structure - (structure * mask).sum(space, keepdim=True) / n) * mask
+        structure = structure / structure.square().sum(space, keepdim=True).sqrt().clamp(min=1e-9)
+        shown, seen = (torch.fft.rfftn(one, s=self.shape, dim=space).conj() for one in (structure, mask))
+        cross = torch.fft.irfftn(self.transform * shown, s=self.shape, dim=space)
+        mean = torch.fft.irfftn(self.transform * seen, s=self.shape, dim=space) / n
+        square = torch.fft.irfftn(self.power * seen, s=self.shape, dim=space) / n
         variance = (square - mean**2).clamp(min=_LEAST_VARIANCE * self.variance)
-        middle = tuple(-(side // 2) for side in structure.shape)
         found = cross / (n * variance).sqrt()
         # the box of the body begins at its corner: what was found there lies half a box further
-        return found.roll(tuple(-m for m in middle), (0, 1, 2))[self.inside]
+        middle = tuple(side // 2 for side in structure.shape[1:])
+        return found.roll(middle, space)[(slice(None), *self.inside)]
 
-    def _turned(self, template: Template, rotation: Tensor) -> tuple[Tensor, Tensor]:
-        """The template in a box of this map's voxels, and its mask."""
+    def _turned(self, template: Template, rotations: Tensor) -> tuple[Tensor, Tensor]:
+        """(rotation, z, y, x) the template in boxes of this map's voxels, and its mask."""
         fine = template.density.shape[0]
         ratio = self.voxel / template.voxel_size_angstrom
         side = min(2 * math.ceil(fine / ratio / 2) + 1, *self.shape)
         axis = (torch.arange(side, device=self.device) - side // 2) * ratio
-        places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1) @ rotation.to(self.device)
+        places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+        turned = places @ rotations.to(places)[:, None, None]
         # grid_sample thinks in (x, y, z) from -1 to 1 between the middles of the first and the last voxel
-        scaled = ((places + fine // 2) * (2 / (fine - 1)) - 1).flip(-1)[None]
-        both = torch.stack([template.density, template.mask])[None]
-        structure, mask = grid_sample(both, scaled, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
-        return structure, (mask > 0.5).float()
+        scaled = ((turned + fine // 2) * (2 / (fine - 1)) - 1).flip(-1)
+        both = torch.stack([template.density, template.mask]).expand(len(rotations), -1, -1, -1, -1)
+        found = grid_sample(both, scaled, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return found[:, 0], (found[:, 1] > 0.5).float()
 
 
 def contour_level(voxels: Tensor) -> float:

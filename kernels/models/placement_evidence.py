@@ -1,4 +1,8 @@
-"""What speaks for a placement: how well it fits, and how much better than anything else at its place."""
+"""What speaks for a placement: how well it fits, and how much better than anything else at its place.
+
+Any protein fits somewhere, the better the coarser the map. What the fit of a wrong one comes to is told by the mirror
+image of the structure, which no map shows: a right structure fits better than it, a wrong one as well as it.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ _NEARBY_OF_RADIUS = 1.0
 
 FEATURES = (
     "correlation", "contrast", "z-score", "share inside", "residues", "resolution", "correlation, by resolution",
+    "over its mirror image there", "over its mirror image anywhere",
 )  # fmt: skip
 _USUAL_RESOLUTION_ANGSTROM = 6.0
 
@@ -38,6 +43,10 @@ class PlacementEvidence:
     """The same in standard deviations of the correlations of all other poses at its place, from their mean."""
     share_inside: Tensor
     """Of the residues, above the contour of the map."""
+    over_mirrored_there: Tensor
+    """By how much the correlation exceeds that of the mirror image of the body at the same place."""
+    over_mirrored: Tensor
+    """The same, anywhere in the map."""
     n_residues: int
     resolution_angstrom: float
 
@@ -55,13 +64,15 @@ class PlacementEvidence:
                 size,
                 blur,
                 correlation * blur,
+                self.over_mirrored_there.clamp(-0.2, 0.5),
+                self.over_mirrored.clamp(-0.2, 0.5),
             ],
             dim=1,
         )
 
 
 def placement_evidence(
-    field: MapField, contour: float, body: RigidBody, poses: Placements, others: Placements
+    field: MapField, contour: float, body: RigidBody, poses: Placements, others: Placements, mirrored: Placements
 ) -> PlacementEvidence:
     """What speaks for poses, against those that the body takes from 24 other orientations at the same place.
 
@@ -71,25 +82,38 @@ def placement_evidence(
         Of `field.blurred`, see `contour_of`.
     others
         Poses of the same body that were found elsewhere or by the way: those at the same place are compared with, too.
+    mirrored
+        Poses of its mirror image, found all over the map.
     """
-    contrast, z_score = [], []
-    middles = others.shift_angstrom
+    contrast, z_score, over_mirrored_there = [], [], []
+    image = body.mirrored()
     for row in range(len(poses)):
         pose = poses.take(torch.tensor([row]))
-        is_near = (middles - pose.shift_angstrom).norm(dim=-1) < _NEARBY_OF_RADIUS * body.radius_angstrom
-        rivals = Placements.joined([alternatives(field, body, pose, _N_ALTERNATIVES, row), others.take(is_near)])
+        rivals = Placements.joined([alternatives(field, body, pose, _N_ALTERNATIVES, row), _near(pose, others, body)])
         seen = rivals.correlation[is_other(pose, rivals, body)]
         own = float(pose.correlation[0])
         contrast.append(own - float(seen.max()) if len(seen) else own)
         z_score.append((own - float(seen.mean())) / max(float(seen.std()), 1e-3) if len(seen) > 2 else 0.0)
+        images = Placements.joined(
+            [alternatives(field, image, pose, _N_ALTERNATIVES, row), _near(pose, mirrored, body)]
+        )
+        over_mirrored_there.append(own - float(images.correlation.max()))
     return PlacementEvidence(
         poses.correlation.double(),
         torch.tensor(contrast, dtype=torch.float64),
         torch.tensor(z_score, dtype=torch.float64),
         share_inside(field, contour, body, poses),
+        torch.tensor(over_mirrored_there, dtype=torch.float64),
+        poses.correlation.double() - float(mirrored.correlation.max()),
         len(body.places),
         field.resolution,
     )
+
+
+def _near(pose: Placements, others: Placements, body: RigidBody) -> Placements:
+    """Those of others that lie where the one pose does."""
+    apart = (others.shift_angstrom - pose.shift_angstrom).norm(dim=-1)
+    return others.take(apart < _NEARBY_OF_RADIUS * body.radius_angstrom)
 
 
 def is_other(pose: Placements, rivals: Placements, body: RigidBody) -> Tensor:

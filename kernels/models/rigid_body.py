@@ -60,6 +60,11 @@ class RigidBody:
         """The same on another device; the middle stays where it is."""
         return RigidBody(self.atoms.to(device), self.weights.to(device), self.middle_angstrom, self.places.to(device))
 
+    def mirrored(self) -> RigidBody:
+        """Its mirror image: as large, as long and as dense, but another shape."""
+        mirror = torch.tensor([1.0, 1.0, -1.0], device=self.atoms.device)
+        return RigidBody(self.atoms * mirror, self.weights, self.middle_angstrom, self.places * mirror)
+
     @property
     def radius_angstrom(self) -> float:
         """Of gyration."""

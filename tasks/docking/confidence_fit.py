@@ -25,7 +25,7 @@ from torch import Tensor
 
 from kernels.models import placement_coefficients
 from kernels.models.atomic_model import AtomicModel, joined
-from kernels.models.docking import different, fitted, fitting_field, search
+from kernels.models.docking import different, fitted, fitting_field, mirrored_poses, search
 from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
 from kernels.models.rigid_body import RigidBody
 from kernels.scores import area_under_curve, expected_calibration_error
@@ -124,7 +124,8 @@ def placed(case: Complex, chain: AtomicModel, is_there: bool, resolution: float,
     field = fitting_field(grid, resolution)
     poses = different(fitted(field, body, search(grid, body, resolution, _N_FITTED)), body, _N_FITTED)
     best = poses.take(torch.arange(min(_N_TAKEN, len(poses))))
-    found = placement_evidence(field, contour_of(field), body, best, poses)
+    mirrored = mirrored_poses(grid, field, body, resolution)
+    found = placement_evidence(field, contour_of(field), body, best, poses, mirrored)
     moved = [offered.at(best.placed(offered.coordinates_angstrom, i, body.middle_angstrom)) for i in range(len(best))]
     truth = case.chains() if is_there else []
     rmsd = torch.tensor([rmsd_to_copies(one, truth) for one in moved], dtype=torch.float64)
@@ -136,7 +137,8 @@ def offered_chains(cases: Sequence[Complex], number: int) -> Iterator[Offered]:
     case = cases[number]
     generator = torch.Generator().manual_seed(number)
     low, high = RESOLUTIONS_ANGSTROM
-    resolution = low + (high - low) * ((number * 0.6180339887) % 1)
+    # more of the coarse ones, in which wrong proteins fit better
+    resolution = low + (high - low) * ((number * 0.6180339887) % 1) ** 0.5
     own = case.chains()
     strangers = [c for c in cases if c.is_held_out == case.is_held_out and not c.clusters & case.clusters]
     wrong = strangers[number % len(strangers)].chains() if strangers else []

@@ -257,6 +257,7 @@ def _written(
                     correlation=round(hit.correlation, 4),
                     contrast=round(hit.contrast, 4),
                     z_score=round(hit.z_score, 2),
+                    over_mirrored=round(hit.over_mirrored, 4),
                     share_inside=round(hit.share_inside, 3),
                     probability=round(hit.probability, 4),
                     overlap=round(float(overlap[i, others].max()) if others else 0.0, 4),

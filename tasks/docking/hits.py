@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.docking import Placements, correlations, different, fitted, fitting_field, search
+from kernels.models.docking import (
+    Placements,
+    correlations,
+    different,
+    fitted,
+    fitting_field,
+    mirrored_poses,
+    search,
+)
 from kernels.models.map_field import MapField
 from kernels.models.mates import Mates
 from kernels.models.placement_confidence import placement_probability
@@ -40,10 +48,23 @@ class Scene:
     resolution_angstrom: float
     fitting: MapField = field(init=False)
     contour: float = field(init=False)
+    _mirrored: dict[tuple[Target, int | None], Placements] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fitting", fitting_field(self.grid, self.resolution_angstrom))
         object.__setattr__(self, "contour", contour_of(self.fitting))
+
+    def body(self, target: Target, part: int | None = None) -> RigidBody:
+        """The whole of a target or one of its parts, where the map is."""
+        return target.body(part).to(self.fitting.device)
+
+    def mirrored(self, target: Target, part: int | None) -> Placements:
+        """Where the mirror image of a body fits best."""
+        asked = (target, part)
+        if asked not in self._mirrored:
+            body = self.body(target, part)
+            self._mirrored[asked] = mirrored_poses(self.grid, self.fitting, body, self.resolution_angstrom)
+        return self._mirrored[asked]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +80,7 @@ class Hit:
     correlation: float
     contrast: float
     z_score: float
+    over_mirrored: float
     share_inside: float
     probability: float
     part_correlations: tuple[float, ...]
@@ -75,7 +97,7 @@ class Hit:
     def words(self) -> str:
         return (
             f"its best place has a probability of {self.probability:.2f} (correlation {self.correlation:.2f},"
-            f" {self.contrast:+.2f} against the next best there)"
+            f" {self.contrast:+.2f} against the next best there, {self.over_mirrored:+.2f} against its mirror image)"
         )
 
 
@@ -94,7 +116,7 @@ def hits_of(scene: Scene, target: Target, least_confidence: float) -> list[Hit]:
     starts += [(hit.rotation, hit.shift_angstrom) for hit in believed]
     found = list(hits)
     for part in range(target.n_parts):
-        body = target.body(part)
+        body = scene.body(target, part)
         near = different(fitted(scene.fitting, body, _from_transforms(body, starts)), body, len(starts))
         own = judged(scene, target, part, near, near)
         n_believed = sum(hit.probability >= least_confidence for hit in own)
@@ -114,10 +136,11 @@ def judged(
     others: Placements,
 ) -> list[Hit]:
     """Poses as hits, the best first, until several in a row are not believed; copies by symmetry count once."""
-    body = target.body(part)
+    body = scene.body(target, part)
     model = target.model if part is None else target.part_model(part)
     source = places_of_residues(model)
-    bodies = [target.body(p) for p in range(target.n_parts)] if part is None and target.n_parts > 1 else []
+    bodies = [scene.body(target, p) for p in range(target.n_parts)] if part is None and target.n_parts > 1 else []
+    mirrored = scene.mirrored(target, part)
     hits: list[Hit] = []
     in_vain = 0
     for i in range(len(poses)):
@@ -127,8 +150,9 @@ def judged(
         places = source @ rotation.T + shift
         if any(_is_copy(places, hit.places, scene.mates) for hit in hits):
             continue
-        found = placement_evidence(scene.fitting, scene.contour, body, poses.take(torch.tensor([i])), others)
-        probability = float(placement_probability(found)[0])
+        pose = poses.take(torch.tensor([i]))
+        found = placement_evidence(scene.fitting, scene.contour, body, pose, others, mirrored)
+        probability = _one_of(target.n_bodies, float(placement_probability(found)[0]))
         correlation = float(found.correlation[0])
         each = [
             float(correlations(scene.fitting, b, rotation[None], (_start(b, rotation, shift))[None])[0]) for b in bodies
@@ -136,23 +160,29 @@ def judged(
         hits.append(
             Hit(
                 part, rotation, shift, correlation, float(found.contrast[0]), float(found.z_score[0]),
-                float(found.share_inside[0]), probability, tuple(each) or (correlation,), places,
+                float(found.over_mirrored[0]), float(found.share_inside[0]), probability,
+                tuple(each) or (correlation,), places,
             )
         )  # fmt: skip
         in_vain = in_vain + 1 if probability < _UNLIKELY else 0
     return hits
 
 
+def _one_of(n_bodies: int, probability: float) -> float:
+    """Of a body that is one of several tried, each of which could fit by chance."""
+    return probability / (probability + n_bodies * (1 - probability))
+
+
 def from_transforms(
     scene: Scene, target: Target, part: int | None, starts: Sequence[tuple[Tensor, Tensor]]
 ) -> Placements:
     """A body fitted from some places on."""
-    body = target.body(part)
+    body = scene.body(target, part)
     return fitted(scene.fitting, body, _from_transforms(body, starts))
 
 
 def _searched(scene: Scene, target: Target, part: int | None) -> tuple[RigidBody, Placements]:
-    body = target.body(part)
+    body = scene.body(target, part)
     found = search(scene.grid, body, scene.resolution_angstrom, _N_FITTED)
     return body, different(fitted(scene.fitting, body, found), body, _N_HITS)
 

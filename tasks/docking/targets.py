@@ -49,6 +49,11 @@ class Target:
     def n_parts(self) -> int:
         return int(self.part.max()) + 1
 
+    @property
+    def n_bodies(self) -> int:
+        """That are looked for: the whole and, where there are several, each part."""
+        return 1 if self.n_parts == 1 else self.n_parts + 1
+
     def rows(self, part: int) -> Tensor:
         """(residue,) of the model, of one part."""
         return torch.nonzero(self.part == part).squeeze(1)

@@ -40,6 +40,9 @@ class PlacedBody(BaseModel):
     """That it lies within 4 Å RMSD of where it belongs."""
     overlap: float
     """Largest share of its residues that stand where those of another body do."""
+    over_mirrored: float | None = None
+    """By how much the correlation exceeds the best one of the structure's mirror image, anywhere in the map; None in
+    records of earlier versions."""
     is_from_symmetry: bool = False
     """Whether it is believed because of where other copies lie, too: they told where to look, or obey one symmetry."""
 

@@ -178,7 +178,7 @@ def dock_two(store: SessionStore, modelled: Modelled) -> Docking:
             source="helix.pdb", copy_number=i + 1, part="whole", chains=(chain,), first=f"{chain}/ALA1", last="end",
             n_residues=n, rotation=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), shift_angstrom=(0.0, 0.0, 0.0),
             correlation=0.71 - 0.1 * i, contrast=0.22, z_score=9.0, share_inside=0.98, probability=0.97 - 0.2 * i,
-            overlap=0.0, is_from_symmetry=i == 1,
+            overlap=0.0, over_mirrored=0.18, is_from_symmetry=i == 1,
         )
         for i, (chain, n) in enumerate(zip("AB", map(len, SEQUENCES)))
     ]  # fmt: skip

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.docking import Placements, correlations, docked, fitted, fitting_field
+from kernels.models.docking import Placements, correlations, different, docked, fitted, fitting_field, search
 from kernels.models.map_fit import model_density
+from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
 from kernels.models.rigid_body import RigidBody
 from kernels.rotations import from_rotation_vector, random_rotations
 from tests.truth.cage_model import cage_subunit
@@ -87,3 +88,16 @@ def test_a_mirrored_structure_fits_less(case, found):
     wrong = docked(grid, mirrored, weights_of(model), RESOLUTION, n_poses=1)
     assert float(found.correlation[0] - wrong.correlation[0]) > 0.08
     assert not math.isnan(float(wrong.correlation[0]))
+
+
+def test_only_what_the_map_shows_fits_better_than_its_mirror_image(case):
+    grid, model, _ = case
+    field = fitting_field(grid, RESOLUTION)
+    right = RigidBody.of_model(model)
+    bodies = (right, right.mirrored())
+    found = [different(fitted(field, one, search(grid, one, RESOLUTION, 20)), one, 20) for one in bodies]
+    for body, poses, images, sign in zip(bodies, found, reversed(found), (1, -1)):
+        best = poses.take(torch.tensor([0]))
+        told = placement_evidence(field, contour_of(field), body, best, poses, images)
+        assert sign * float(told.over_mirrored[0]) > 0.1 and sign * float(told.over_mirrored_there[0]) > 0.1
+        assert told.features().shape == (1, len(FEATURES))

@@ -24,7 +24,7 @@ def test_the_local_correlation_is_what_its_definition_says():
     body = RigidBody.of(9 * torch.randn(60, 3, generator=generator, dtype=torch.float64), torch.ones(60))
     field = MapField(grid, 8.0, 0.4, body.reach_angstrom)
     template = Template.of(body, 8.0, field.voxel)
-    found = field.correlation(template, torch.eye(3))
+    (found,) = field.correlations(template, torch.eye(3)[None])
     at = torch.tensor([11, 13, 14])
     inside = torch.nonzero(template.mask)
     where = inside - template.mask.shape[0] // 2 + at
