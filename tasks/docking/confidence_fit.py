@@ -29,6 +29,7 @@ from kernels.models.docking import different, fitted, fitting_field, mirrored_po
 from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
 from kernels.models.rigid_body import RigidBody
 from kernels.scores import area_under_curve, expected_calibration_error
+from tasks.docking.domains import FEWEST_RESIDUES
 from tasks.docking.equal_residues import rmsd_to_copies
 from tasks.docking.perturbed import bent, hinged
 from tasks.formats.structure import read_structure
@@ -99,7 +100,7 @@ def complexes(folder: Path) -> list[Complex]:
 
 
 def perturbed(chain: AtomicModel, generator: torch.Generator) -> AtomicModel:
-    """What a prediction of a chain offers: all of a bent one, or the larger part of one with a hinge, or all of it."""
+    """What a prediction of a chain offers: all of a bent one, or a part of one with a hinge, or all of it."""
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
@@ -109,9 +110,8 @@ def perturbed(chain: AtomicModel, generator: torch.Generator) -> AtomicModel:
         taken = torch.ones(chain.n_residues, dtype=torch.bool)
     else:
         found = hinged(chain, between(*_HINGED_ANGSTROM), generator)
-        counts = torch.bincount(found.part)
-        taken = found.part == int(counts.argmax())
-        if int(taken.sum()) < _FEWEST or float(torch.rand((), generator=generator)) < 0.3:
+        taken = found.part == int(torch.randint(2, (), generator=generator))
+        if int(taken.sum()) < FEWEST_RESIDUES or float(torch.rand((), generator=generator)) < 0.3:
             taken = torch.ones(chain.n_residues, dtype=torch.bool)
     return found.prediction.model.take_residues(taken)
 

@@ -18,7 +18,7 @@ LEAST_PLDDT = 70.0
 MOST_PAE_ANGSTROM = 5.0
 """Mean between two parts that are one rigid body. In a prediction of three domains with an error of 3 to 4 Å within
 each, 4 to 6 Å tell them apart and 8 Å joins two that touch at one end."""
-_FEWEST = 25
+FEWEST_RESIDUES = 25
 """Residues of a part that a map of intermediate resolution can place."""
 _SHORTEST_STRETCH = 4
 _LONGEST_GAP = 3
@@ -53,7 +53,7 @@ def rigid_parts(
     predicted: PredictedStructure,
     least_plddt: float = LEAST_PLDDT,
     most_pae_angstrom: float = MOST_PAE_ANGSTROM,
-    fewest: int = _FEWEST,
+    fewest: int = FEWEST_RESIDUES,
 ) -> SplitPrediction:
     """Split a prediction where its parts may move against each other; what is not trusted is left out.
 

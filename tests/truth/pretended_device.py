@@ -56,14 +56,14 @@ def pretended_device() -> Iterator[torch.device]:
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
-        with _Operations(), _Made():
+        with _Operations(), _Exchanged():
             yield PRETENDED
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)
 
 
-class _Made(TorchFunctionMode):
-    """Tensors of Python values: torch makes them on a device without an operation that could be seen."""
+class _Exchanged(TorchFunctionMode):
+    """Tensors of Python values and back: torch does it without an operation that could be seen."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         asked = dict(kwargs or {})
@@ -73,6 +73,8 @@ class _Made(TorchFunctionMode):
         if func is Tensor.new_tensor and isinstance(args[0], _There):
             like = {"dtype": args[0].dtype, **asked}
             return torch.tensor(*args[1:], **like).to(PRETENDED)
+        if func is Tensor.tolist and isinstance(args[0], _There):
+            return args[0].held.tolist()
         return func(*args, **asked)
 
 
@@ -87,9 +89,9 @@ class _Operations(TorchDispatchMode):
             )
             raise RuntimeError(f"{func} mixes devices: {told}")
         ends_there = any(is_there)
-        if asked.get("device") is not None:
-            ends_there = torch.device(asked["device"]) == PRETENDED
-            asked["device"] = torch.device("cpu")
+        to = next((one for one in (*args, *asked.values()) if isinstance(one, torch.device)), None)
+        if to is not None:
+            ends_there = to == PRETENDED
         elif func is _ATEN.copy_.default:
             ends_there = isinstance(args[0], _There)
         found = _AT_ONCE.get(func, func)(
@@ -124,6 +126,9 @@ def _each(changed: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _held(leaf: Any) -> Any:
+    """What stands for it on the CPU."""
+    if isinstance(leaf, torch.device):
+        return torch.device("cpu")
     return leaf.held if isinstance(leaf, _There) else leaf
 
 

@@ -31,6 +31,7 @@ def test_the_third_of_a_ring_is_completed_and_a_fourth_copy_is_not_asked_for():
                 0.8,
                 0.3,
                 8.0,
+                0.2,
                 1.0,
                 1.0,
                 (0.8,),
@@ -58,7 +59,7 @@ def test_hits_that_obey_one_symmetry_with_a_believed_one_confirm_each_other():
 
     def hit(turn, shift, correlation):
         places = places_of_residues(centred) @ turn.T + shift
-        return Hit(None, turn, shift, correlation, 0.2, 6.0, 0.6, 0.3, (correlation,), places)
+        return Hit(None, turn, shift, correlation, 0.2, 6.0, 0.1, 0.6, 0.3, (correlation,), places)
 
     ring = [hit(turn, zero, 0.5) for turn in mates.rotation]
     stray = hit(mates.rotation[1], torch.tensor([90.0, 3.0, 0.0], dtype=torch.float64), 0.5)
