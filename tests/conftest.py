@@ -10,6 +10,7 @@ import torch
 from distributed import Client, LocalCluster
 
 from tasks.stores.session_store import SessionStore
+from tests.truth.pretended_device import pretend_on_workers
 from tests.truth.real_maps import REAL_DATA
 
 torch.set_num_threads(2)
@@ -27,6 +28,14 @@ def workers() -> Iterator[Client]:
     )
     with cluster, Client(cluster, set_as_default=True) as client:
         yield client
+
+
+@pytest.fixture(params=["CPU", "accelerator"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the items of a test compute: on the CPU and, once more, on an accelerator that is pretended."""
+    if request.param == "accelerator":
+        pretend_on_workers(monkeypatch)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ _EVERY, _TWO = 1000, 2
 """Structures that errors are planted in for the validation."""
 _REBUILT = 13
 """As many of them as errors are repaired in."""
-_DOCKED = 8
+_DOCKED = 16
 """Complexes for each range of resolutions."""
 _BENT, _MOVED = 6, 12
 """Chains turned about a hinge at each resolution, and real motions."""

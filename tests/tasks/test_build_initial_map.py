@@ -35,7 +35,7 @@ def write_selected(store, n_particles, n_exposures=2, seed=3):
         write_particles(attempt, particles)
 
 
-def test_the_initial_map_is_the_particle_and_its_record_says_what_it_is(store, workers):
+def test_the_initial_map_is_the_particle_and_its_record_says_what_it_is(store, workers, place):
     write_selected(store, 150)
     report = build_initial_map.fn(store.url, PARAMS)
     assert report.done == ["maps/initial"]

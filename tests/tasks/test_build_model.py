@@ -19,7 +19,7 @@ from tests.truth.model_maps import simulated_maps
 from tests.truth.symmetric_maps import dimer_maps
 
 
-def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path):
+def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path, place):
     """The cage's subunit, no natural protein, at 2.5 Å from another simulation than the network was trained on."""
     maps = simulated_maps(cage_subunit(80), 2.5)
     write_map(tmp_path / "map.mrc", maps.sharpened)

@@ -34,7 +34,7 @@ def hand_of(url: str, store, name: str) -> bool:
     return is_wrong_hand(store, name)[0]
 
 
-def test_a_mirror_image_is_recognised_and_flipped_with_its_halves(store, workers, files, maps):
+def test_a_mirror_image_is_recognised_and_flipped_with_its_halves(store, workers, files, maps, place):
     import_map.fn(store.url, files)
     assert hand_of(store.url, store, "imported")
     flip_map.fn(store.url, FlipMapParams(map="imported"))

@@ -33,7 +33,7 @@ def particles_and_noise() -> Imaged:
     return imaged(torch.cat([projections, torch.zeros(N_NOISE, N, N)]), PIXEL, 0.3, 2)
 
 
-def test_particles_are_kept_and_noise_is_dropped(store, workers, particles_and_noise):
+def test_particles_are_kept_and_noise_is_dropped(store, workers, particles_and_noise, place):
     write_extracted(store, particles_and_noise)
     report = classify_2d.fn(store.url, PARAMS)
     assert report.done == ["classes/2d", "particles/selected"]

@@ -48,7 +48,7 @@ def reason(store, exposure_id="a", **params):
     return correct_motion.fn(store.url, [exposure_id], CorrectMotionParams(**params)).failed[exposure_id]
 
 
-def test_a_movie_becomes_two_micrographs_and_a_trajectory(store, workers):
+def test_a_movie_becomes_two_micrographs_and_a_trajectory(store, workers, place):
     frames = movie(shape=(301, 262))
     add_movie(store, "a", frames)
     product = corrected(store, n_patches=(2, 2))

@@ -29,7 +29,7 @@ def _one_thread():
     torch.set_num_threads(n_threads)
 
 
-def test_the_recorded_ctf_is_that_of_the_micrograph(store, workers):
+def test_the_recorded_ctf_is_that_of_the_micrograph(store, workers, place):
     put_micrograph(store, "a", micrograph(Defocus.of(17500, 16700, math.radians(110)), rings=6.0))
     report = estimate_ctf.fn(store.url, ["a"], EstimateCtfParams())
     assert report.done == ["a"]

@@ -99,7 +99,7 @@ def test_nothing_is_picked_where_the_detector_saw_nothing(store, workers):
     assert len(matched(found, visible, HALF_RADIUS_PX)) / len(visible) >= 0.9
 
 
-def test_class_averages_find_cages(store, workers):
+def test_class_averages_find_cages(store, workers, place):
     truth = crowd(n_particles=50, seed=21)
     put_curated(store, "cages", truth.image.numpy())
     params = PARAMS.model_copy(update={"method": "template"})

@@ -62,7 +62,7 @@ def write_initial(store, density: torch.Tensor, symmetry: str = "O") -> None:
         describe(attempt, DensityMap(name="initial", kind="initial", pixel_size_angstrom=PIXEL, symmetry=symmetry))
 
 
-def test_noisy_particles_give_their_map_and_poses(store, workers, truth):
+def test_noisy_particles_give_their_map_and_poses(store, workers, truth, place):
     write_extracted(store, truth.imaged)
     write_initial(store, truth.map)
     report = refine_map.fn(store.url, PARAMS)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tasks.workers import items
+from tasks.workers.device import device
+from tasks.workers.groups import run_group
 
 PRETENDED = torch.device("meta")
 """The device's name within `pretended_device`. Nothing else has a use for it, and autograd knows it."""
@@ -22,6 +28,28 @@ _INDEXED_FROM_ANYWHERE = {
 _AT_ONCE = {_ATEN._conj.default: _ATEN._conj_physical.default, _ATEN._neg_view.default: _ATEN.neg.default}
 """In place of marks on a tensor, which only what comes before this mode looks at."""
 _TO_PYTHON = {_ATEN.item.default, _ATEN._local_scalar_dense.default}
+
+
+def pretend_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the items of stages compute on the pretended device, where the workers are threads of this process.
+
+    It has no bfloat16: what networks do in it, they do in float32.
+    """
+    for module in list(sys.modules.values()):
+        if vars(module).get("device") is device:
+            monkeypatch.setattr(module, "device", lambda: PRETENDED)
+    monkeypatch.setattr(items, "run_group", _run_group_there)
+    autocast = torch.autocast
+
+    def there_none(device_type: str, *args: Any, **kwargs: Any) -> Any:
+        return nullcontext() if device_type == PRETENDED.type else autocast(device_type, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "autocast", there_none)
+
+
+def _run_group_there(*args: Any, **kwargs: Any) -> Any:
+    with pretended_device():
+        return run_group(*args, **kwargs)
 
 
 class _There(Tensor):
@@ -68,13 +96,15 @@ class _Exchanged(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         asked = dict(kwargs or {})
         if func in (torch.tensor, torch.as_tensor) and asked.get("device") is not None:
-            device = asked.pop("device")
-            return func(*args, **asked).to(device)
+            to = asked.pop("device")
+            return func(*args, **asked).to(to)
         if func is Tensor.new_tensor and isinstance(args[0], _There):
             like = {"dtype": args[0].dtype, **asked}
             return torch.tensor(*args[1:], **like).to(PRETENDED)
         if func is Tensor.tolist and isinstance(args[0], _There):
             return args[0].held.tolist()
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], _There):
+            return func(args[0], _indexed(args[1]), *args[2:])
         return func(*args, **asked)
 
 
@@ -108,6 +138,15 @@ def _agree(func: Callable[..., Any], args: Any, tensors: list[Tensor]) -> bool:
     if func in _INDEXED_FROM_ANYWHERE and isinstance(args[0], _There):
         return True
     return all(isinstance(tensor, _There) or tensor.dim() == 0 for tensor in tensors)
+
+
+def _indexed(index: Any) -> Any:
+    """With tensors in place of lists of numbers."""
+    if isinstance(index, list):
+        return torch.tensor(index)
+    if isinstance(index, tuple):
+        return tuple(torch.tensor(one) if isinstance(one, list | tuple) else one for one in index)
+    return index
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
