@@ -205,7 +205,7 @@ def _mate_energies(kept: _Candidates, mates: Mates) -> tuple[Tensor, Tensor, Ten
 
     def there_of(some: Tensor) -> Tensor:
         places = kept.place[j[some]]
-        moved = mates.moved(operation[some].repeat_interleave(places[0].numel() // 3), places.reshape(-1, 3))
+        moved = mates.moved(operation[some].repeat_interleave(places.shape[1] * places.shape[2]), places.reshape(-1, 3))
         return moved.reshape(places.shape)
 
     i, j, energy = _felt(kept, i, j, there_of)
