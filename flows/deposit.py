@@ -29,14 +29,7 @@ def deposit(session_url: str, about: str, folder: str = "", params: DepositStruc
     params
         What is deposited.
 
-    Raises
-    ------
-    MissingInformationError
-        With all that is missing, and where to write it.
-    DepositionError
-        Where a check fails.
-    BundleError
-        Where the folder is there already, or cannot be written.
+    Raises what `deposit_structure` does.
     """
     with sole_use(session_url, EXPOSURES, MAPS, MODELS):
         try:

@@ -105,8 +105,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: CompareRoundsPara
     if None in n_residues or not has_map(store, params.map):
         return None
     sizes, largest = map_sizes(store, params.map), max(n or 0 for n in n_residues)
-    voxel = sizes.sides_angstrom[0] / sizes.shape[0]
-    n_around = min(sizes.n_voxels, round(_ROOM_OF_RESIDUE_ANGSTROM3 * largest * sizes.n_copies / voxel**3))
+    n_around = sizes.n_voxels_around(largest * sizes.n_copies)
     return Need(
         stage=_comparison.name,
         n_items=1,
@@ -118,6 +117,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: CompareRoundsPara
     )
 
 
-_ROOM_OF_RESIDUE_ANGSTROM3 = 6000.0
-"""Of the box about a model."""
 _comparison = Stage("compare_rounds", 1, "CPU", _compare, _inputs, _address, _needs)

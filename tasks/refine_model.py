@@ -136,11 +136,9 @@ def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams
         return None
     n_residues, sizes = work.n_residues, work.sizes
     by_servalcat = params.without_library == "refuse"
-    voxel = sizes.sides_angstrom[0] / sizes.shape[0]
-    n_around = min(sizes.n_voxels, _ROOM_OF_RESIDUE_ANGSTROM3 * n_residues / voxel**3)
     return work.need(
         _refinement.name,
-        memory_bytes=round(160e6 + 50 * sizes.n_voxels + 130 * n_around + 1.1e6 * n_residues)
+        memory_bytes=round(160e6 + 50 * sizes.n_voxels + 130 * sizes.n_voxels_around(n_residues) + 1.1e6 * n_residues)
         + by_servalcat * (300_000_000 + 150 * sizes.n_voxels),
         disk_bytes=100_000 + 1_500 * n_residues,
         cpu_seconds=8 + 0.06 * n_residues + by_servalcat * _N_RUNS * (3 + 0.05 * n_residues),
@@ -148,8 +146,6 @@ def _needs(store: SessionStore, _items: Sequence[str], params: RefineModelParams
     )
 
 
-_ROOM_OF_RESIDUE_ANGSTROM3 = 6000.0
-"""Of the box about a model; a larger map is cut out around it."""
 _N_RUNS = 7
 """Of servalcat: weights that are tried, the best with both halves, and a round of repair."""
 _refinement = Stage("refine_model", 3, "CPU", _refine, _inputs, _address, _needs)

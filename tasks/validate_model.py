@@ -91,8 +91,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelPara
     maps = [f"maps/{params.map}"]
     is_looked_at = params.is_network_asked and not is_known(store, params.map, maps, question(params.weights))
     asked = cost_of_looking(sizes.sides_angstrom, N_TURNS, sizes.n_copies) if is_looked_at else (0, 0.0)
-    voxel = sizes.sides_angstrom[0] / sizes.shape[0]
-    n_shown = round(_ROOM_OF_RESIDUE_ANGSTROM3 * n_residues * sizes.n_copies / voxel**3)
+    n_shown = sizes.n_voxels_around(n_residues * sizes.n_copies)
     own = judgement_memory_bytes(sizes.n_voxels, n_shown, halves_of(store, params.map) is not None)
     return work.need(
         _validation.name,
@@ -102,6 +101,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ValidateModelPara
     )
 
 
-_ROOM_OF_RESIDUE_ANGSTROM3 = 6000.0
-"""Of the box about a model."""
 _validation = Stage("validate_model", 5, "CPU", _validate, _inputs, _address, _needs)

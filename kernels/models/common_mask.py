@@ -22,9 +22,8 @@ MARGIN_ANGSTROM = 12.0
 
 def ends(models: Sequence[AtomicModel], mates: Mates) -> Tensor:
     """(end, 3) Å: where the box around all copies of all models begins and ends."""
-    places = [mates.of(model.coordinates_angstrom).flatten(0, 1) for model in models]
-    lowest, highest = (torch.stack([getattr(place, end)(0) for place in places]) for end in ("amin", "amax"))
-    return torch.stack([lowest.amin(0), highest.amax(0)])
+    places = torch.cat([mates.of(model.coordinates_angstrom).flatten(0, 1) for model in models])
+    return torch.stack([places.amin(0), places.amax(0)])
 
 
 def common_mask_fsc(

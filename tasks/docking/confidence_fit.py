@@ -25,7 +25,7 @@ from torch import Tensor
 
 from kernels.models import placement_coefficients
 from kernels.models.atomic_model import AtomicModel, joined
-from kernels.models.docking import different, fitted, fitting_field, mirrored_poses, search
+from kernels.models.docking import fitting_field, mirrored_poses, searched
 from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
 from kernels.models.rigid_body import RigidBody
 from kernels.scores import area_under_curve, expected_calibration_error
@@ -122,9 +122,9 @@ def placed(case: Complex, chain: AtomicModel, is_there: bool, resolution: float,
     offered = perturbed(chain, generator)
     body = RigidBody.of_model(offered)
     field = fitting_field(grid, resolution)
-    poses = different(fitted(field, body, search(grid, body, resolution, _N_FITTED)), body, _N_FITTED)
+    poses = searched(grid, field, body, _N_FITTED, _N_FITTED)
     best = poses.take(torch.arange(min(_N_TAKEN, len(poses))))
-    mirrored = mirrored_poses(grid, field, body, resolution)
+    mirrored = mirrored_poses(grid, field, body)
     found = placement_evidence(field, contour_of(field), body, best, poses, mirrored)
     moved = [offered.at(best.placed(offered.coordinates_angstrom, i, body.middle_angstrom)) for i in range(len(best))]
     truth = case.chains() if is_there else []

@@ -16,7 +16,7 @@ from kernels.models.docking import (
     fitted,
     fitting_field,
     mirrored_poses,
-    search,
+    searched,
 )
 from kernels.models.map_field import MapField
 from kernels.models.mates import Mates
@@ -62,8 +62,7 @@ class Scene:
         """Where the mirror image of a body fits best."""
         asked = (target, part)
         if asked not in self._mirrored:
-            body = self.body(target, part)
-            self._mirrored[asked] = mirrored_poses(self.grid, self.fitting, body, self.resolution_angstrom)
+            self._mirrored[asked] = mirrored_poses(self.grid, self.fitting, self.body(target, part))
         return self._mirrored[asked]
 
 
@@ -183,8 +182,7 @@ def from_transforms(
 
 def _searched(scene: Scene, target: Target, part: int | None) -> tuple[RigidBody, Placements]:
     body = scene.body(target, part)
-    found = search(scene.grid, body, scene.resolution_angstrom, _N_FITTED)
-    return body, different(fitted(scene.fitting, body, found), body, _N_HITS)
+    return body, searched(scene.grid, scene.fitting, body, _N_FITTED, _N_HITS)
 
 
 def _transform(body: RigidBody, poses: Placements, i: int) -> tuple[Tensor, Tensor]:

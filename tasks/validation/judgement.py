@@ -150,7 +150,7 @@ def judgement_memory_bytes(n_voxels: int, n_shown: int, is_halved: bool) -> int:
     n_shown
         Voxels of the box around the model and its copies.
     """
-    correlated = (70 if is_halved else 57) * n_voxels + 30 * min(n_shown, n_voxels)
+    correlated = (70 if is_halved else 57) * n_voxels + 30 * n_shown
     in_windows = 40 * n_voxels + _WINDOWS_BYTES if is_halved else 0
     return 90_000_000 + max(correlated, in_windows)
 

@@ -19,6 +19,8 @@ from tasks.stores.session_store import SessionStore
 _REFINED = "refined"
 HALVES_OF = {"sharpened": _REFINED}
 """Maps whose halves are in another product."""
+_ROOM_OF_RESIDUE_ANGSTROM3 = 6000.0
+"""Of the box about a model."""
 
 
 def describe(attempt: Attempt, density_map: DensityMap) -> None:
@@ -129,6 +131,11 @@ class MapSizes:
     @property
     def n_voxels(self) -> int:
         return math.prod(self.shape)
+
+    def n_voxels_around(self, n_residues: int) -> int:
+        """Of the box about a model of so many residues, in the map."""
+        voxel = self.sides_angstrom[0] / self.shape[0]
+        return min(self.n_voxels, round(_ROOM_OF_RESIDUE_ANGSTROM3 * n_residues / voxel**3))
 
     @property
     def words(self) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels.maps.grid import DensityGrid
-from kernels.models.docking import Placements, correlations, different, docked, fitted, fitting_field, search
+from kernels.models.docking import Placements, correlations, fitted, fitting_field, searched
 from kernels.models.map_fit import model_density
 from kernels.models.placement_evidence import FEATURES, contour_of, placement_evidence
 from kernels.models.rigid_body import RigidBody
@@ -31,18 +31,14 @@ def case():
     return grid, model, turned
 
 
-def weights_of(model):
-    return torch.tensor([{"C": 6.0, "N": 7.0, "O": 8.0, "S": 16.0}[e] for e in model.elements])
-
-
 def rmsd(a, b) -> float:
     return float((a - b).square().sum(-1).mean().sqrt())
 
 
 @pytest.fixture(scope="module")
 def found(case):
-    grid, model, turned = case
-    return docked(grid, turned.coordinates_angstrom, weights_of(model), RESOLUTION, n_poses=5)
+    grid, _, turned = case
+    return searched(grid, fitting_field(grid, RESOLUTION), RigidBody.of_model(turned), 25, 5)
 
 
 def test_a_turned_structure_comes_back(case, found):
@@ -83,9 +79,8 @@ def test_poses_are_rotations_and_differ(case, found):
 
 
 def test_a_mirrored_structure_fits_less(case, found):
-    grid, model, turned = case
-    mirrored = turned.coordinates_angstrom * torch.tensor([-1.0, 1, 1], dtype=torch.float64)
-    wrong = docked(grid, mirrored, weights_of(model), RESOLUTION, n_poses=1)
+    grid, _, turned = case
+    wrong = searched(grid, fitting_field(grid, RESOLUTION), RigidBody.of_model(turned).mirrored(), 5, 1)
     assert float(found.correlation[0] - wrong.correlation[0]) > 0.08
     assert not math.isnan(float(wrong.correlation[0]))
 
@@ -95,7 +90,7 @@ def test_only_what_the_map_shows_fits_better_than_its_mirror_image(case):
     field = fitting_field(grid, RESOLUTION)
     right = RigidBody.of_model(model)
     bodies = (right, right.mirrored())
-    found = [different(fitted(field, one, search(grid, one, RESOLUTION, 20)), one, 20) for one in bodies]
+    found = [searched(grid, field, one, 20, 20) for one in bodies]
     for body, poses, images, sign in zip(bodies, found, reversed(found), (1, -1)):
         best = poses.take(torch.tensor([0]))
         told = placement_evidence(field, contour_of(field), body, best, poses, images)
