@@ -9,6 +9,7 @@ from tasks.dock_model import DockModelParams, dock_model
 from tasks.flex_model import FlexModelParams, flex_model
 from tasks.import_map import ImportMapParams, import_map
 from tasks.records.session import StageParams, StageReport
+from tasks.report_session import ReportSessionParams, report_session
 from tasks.stores.session_store import SessionStore
 
 
@@ -30,6 +31,15 @@ class DockRecipe(StageParams):
 def dock(session_url: str, recipe: DockRecipe) -> list[StageReport]:
     """``models/docked`` in a session, which is made where there is none; and ``models/flexed`` where it is asked for.
 
+    The session's report shows what lies where.
+
+    Parameters
+    ----------
+    session_url
+        Store of the session: a folder, or ``s3://bucket/prefix``; made where there is none.
+    recipe
+        The structures, and the map that they are docked in.
+
     Raises
     ------
     DockingFailedError
@@ -45,6 +55,7 @@ def dock(session_url: str, recipe: DockRecipe) -> list[StageReport]:
         if recipe.is_flexible:
             bending = FlexModelParams(map=params.map, resolution_angstrom=params.resolution_angstrom)
             reports.append(_needed(flex_model(session_url, bending)))
+    report_session(session_url, ReportSessionParams())
     return reports
 
 

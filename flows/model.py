@@ -44,6 +44,13 @@ def model(session_url: str, recipe: ModelRecipe) -> list[StageReport]:
     the session's report shows it all. Where the recipe gives leave, what a first verdict says is done at once, for one
     round (`act_on_verdict`).
 
+    Parameters
+    ----------
+    session_url
+        Store of the session: a folder, or ``s3://bucket/prefix``; made where the recipe names the files of a map.
+    recipe
+        Parameters of all stages, the sequences among those of `build_model`.
+
     Returns
     -------
     One report a stage.

@@ -18,6 +18,14 @@ class PredictionFailedError(RuntimeError):
 def predict(session_url: str, params: PredictStructureParams) -> StageReport:
     """``predictions/<name>`` in a session, which is made where there is none.
 
+    Parameters
+    ----------
+    session_url
+        Store of the session: a folder, or ``s3://bucket/prefix``; made where there is none.
+    params
+        What is predicted and by which engine, or the files of a prediction; paths are those of the machine that runs
+        the flow and of its workers.
+
     Raises
     ------
     PredictionFailedError

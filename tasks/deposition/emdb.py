@@ -74,7 +74,7 @@ class MapFiles:
 
 
 def map_files(store: SessionStore, of: Gathered) -> MapFiles:
-    """Maps and curves of the store; what it lacks of a joined map or one of another program is made here."""
+    """Maps and curves of the store; what it lacks of a part, a joined map or one of another program is made here."""
     halves = of.map.halves
     assert halves is not None
     grid = density_grid(store, of.map.name)
@@ -100,7 +100,7 @@ def map_files(store: SessionStore, of: Gathered) -> MapFiles:
 
 
 def _part_mask(store: SessionStore, of: Gathered, grid: DensityGrid) -> DensityGrid | None:
-    if of.map.part is None:
+    if of.map.part is None or of.map.part.is_alone:
         return None
     own = torch.from_numpy(read_map(store, of.map.part.name)["mask"])
     operations = symmetry_group(of.map.about.symmetry).float()

@@ -109,6 +109,12 @@ def _map_problems(
             f"half maps: maps/{density.name} has none, and EMDB takes no map without; import it again with `vitriflow"
             " model --map … --half1 … --half2 …`"
         )
+    if density.part is not None and density.part.is_alone and params.has_empiar and "particles" in params.image_sets:
+        found.append(
+            f"EMPIAR: maps/{density.name} is that of a part alone, and particles are deposited with the poses of the"
+            " whole; deposit the map in which it stands (`--map joined`), or movies alone with `--images movies`, or"
+            " leave EMPIAR out with `--no-empiar`"
+        )
     if model is not None and not is_of_this_map(store, model, density.name):
         found.append(
             f"model: models/{model.name} was built in another maps/{density.name} than the one that is there now; run"

@@ -30,6 +30,8 @@ class PartLineage:
     name: str
     record: Record
     """Of its map."""
+    is_alone: bool
+    """Whether the map is that of the part; of the whole, in which the part stands, otherwise."""
 
     @property
     def words(self) -> str:
@@ -38,9 +40,10 @@ class PartLineage:
         after, before = (figures.get(of) for of in ("resolution_angstrom", "whole_resolution_angstrom"))
         reached = f"{after:.2f} A in its mask" if isinstance(after, float) else "no resolution in its mask"
         was = f"{before:.2f} A" if isinstance(before, float) else "none"
+        joined = "" if self.is_alone else ", and joined with the map of the whole, half map by half map"
         return (
             f"a part (map {self.name!r}) was refined by itself, the rest subtracted from the particles ({reached},"
-            f" {was} in the map of the whole), and joined with the map of the whole, half map by half map"
+            f" {was} in the map of the whole){joined}"
         )
 
 
@@ -61,9 +64,9 @@ class MapLineage:
     curves: str | None
     """Name of the map with the shell correlations of these halves; None where they are to be made."""
     part: PartLineage | None
-    """That was refined by itself and stands in this map; None of a map that is of one piece."""
+    """That was refined by itself, and stands in this map or is it; None of a map that is of one piece."""
     sources: tuple[str, ...]
-    """Addresses of what else it was made from: the maps that were joined, and the particles of the part."""
+    """Addresses of what else it was made from: of a part, the other maps and the particles."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +165,20 @@ def map_lineage(store: SessionStore, name: str) -> MapLineage:
     refined = store.product("maps/refined").record_if_done() if is_own else None
     made = store.product(f"maps/{name}").done_record(f"map {name!r}")
     is_mirrored = made.stage == "flip_map" or bool(made.params.get("is_mirrored"))
-    part = _part(store, made) if made.stage == "join_maps" else None
+    part = _part(store, name, made)
     sources = () if part is None else (*made.inputs, f"particles/{part.name}")
     with_curves = (name, "refined") if refined is not None and part is None else ()
     curves = next((one for one in with_curves if "fsc_curves" in read_map(store, one)), None)
     return MapLineage(name, about, halves, refined, about.b_factor_angstrom2, is_mirrored, curves, part, sources)
 
 
-def _part(store: SessionStore, joined: Record) -> PartLineage:
-    name = str(joined.params["part"])
-    return PartLineage(name, store.product(f"maps/{name}").done_record(f"map {name!r}", "run refine_part"))
+def _part(store: SessionStore, name: str, made: Record) -> PartLineage | None:
+    if made.stage == "refine_part":
+        return PartLineage(name, made, is_alone=True)
+    if made.stage != "join_maps":
+        return None
+    of = str(made.params["part"])
+    return PartLineage(of, store.product(f"maps/{of}").done_record(f"map {of!r}", "run refine_part"), is_alone=False)
 
 
 def is_of_this_map(store: SessionStore, model: ModelLineage, name: str) -> bool:

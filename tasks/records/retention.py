@@ -16,6 +16,7 @@ ProductClass = Literal[
     "classes",
     "maps",
     "predictions",
+    "detections",
     "models",
     "validations",
     "verdicts",
@@ -52,6 +53,8 @@ class RetentionPolicy(BaseModel):
     maps: Rule = "forever"
     predictions: Rule = "forever"
     """Structures of engines and files; an engine need not give the same one again."""
+    detections: Rule = "forever"
+    """What the network finds in a map; it is asked again where the next round needs it."""
     models: Rule = "forever"
     validations: Rule = "forever"
     verdicts: Rule = "forever"

@@ -19,6 +19,7 @@ def test_two_sessions_are_compared_and_the_files_written(connected, tmp_path):
     assert done.exit_code == 0, done.output
     for words in ("closed/chosen (156 residues) and open/chosen (156)", "2 against 1", "A/", "open.csv"):
         assert words in done.output, done.output
+    assert "States" in (tmp_path / "closed.zarr" / "report.html").read_text()
     refused = run(closed.url, opened.url, "--model", "chosen", "--model", "refined")
     assert refused.exit_code == 1 and "model 'refined' of" in refused.output
     alone = run(closed.url)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.utilities.schema_tools import is_valid_schema, validate
 
+import flows
 from flows.declarations import DEPLOYMENTS, Declarations, parameter_form, read_declarations
 from flows.deploy import ALARM_BLOCK, OURS, Change, deploy
 from flows.process_session import process_session
@@ -48,6 +52,22 @@ def test_the_entrypoint_imports_and_the_parameters_are_of_its_flow(deployment):
 def test_every_parameter_of_a_deployment_is_described(deployment):
     form = parameter_form(deployment.flow())
     assert [name for name, about in form["properties"].items() if not about.get("description")] == []
+
+
+def test_what_a_terminal_starts_is_deployed():
+    modules = [importlib.import_module(f"flows.{found.name}") for found in pkgutil.iter_modules(flows.__path__)]
+    every = {one.name for module in modules for one in vars(module).values() if isinstance(one, Flow)}
+    parts_of_others = {"preprocess", "find_particles", "reconstruct"}
+    assert every - parts_of_others - {"demonstrate"} == {deployment.flow().name for deployment in DECLARED.deployments}
+
+
+@pytest.mark.parametrize(
+    "name, lacking",
+    [("dock", {"session_url", "recipe"}), ("predict", {"session_url", "params"}), ("model", {"session_url"})],
+)
+def test_a_form_asks_for_what_nobody_but_the_user_knows(name, lacking):
+    (deployment,) = [one for one in DECLARED.deployments if one.name == name]
+    assert set(parameter_form(deployment.flow())["required"]) - deployment.filled_parameters().keys() == lacking
 
 
 def test_the_example_of_a_facility_gives_every_schedule_what_it_needs():

@@ -27,6 +27,7 @@ def test_a_structure_is_docked_and_written(connected, tmp_path):
     moved = read_structure(tmp_path / "docked.cif").coordinates_angstrom
     assert float((moved - truth.coordinates_angstrom).square().sum(-1).mean().sqrt()) < 1.5
     assert len(read_docking(SessionStore.open(str(tmp_path / "s.zarr"))).placed) == 1
+    assert "own.pdb, copy 1" in (tmp_path / "s.zarr" / "report.html").read_text()
 
 
 def test_what_is_lacking_is_said_at_the_command_line(connected, tmp_path):

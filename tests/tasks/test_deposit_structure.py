@@ -416,7 +416,7 @@ def put_part(store: SessionStore) -> np.ndarray:
     with store.product("particles/part").write("refine_part", 1, StageParams(), inputs):
         pass
     with store.product("maps/part").write("refine_part", 1, StageParams(), inputs) as attempt:
-        for name in ("half_1", "half_2"):
+        for name in ("map", "half_1", "half_2"):
             attempt.write(name, (refined[name] + blob).astype(np.float32))
         attempt.write("mask", mask)
         describe(attempt, density_map(store, "refined").model_copy(update={"name": "part", "symmetry": "C1"}))
@@ -497,3 +497,15 @@ def test_a_round_in_the_joined_map_that_was_not_taken_leaves_the_map_of_the_whol
     assert put.inputs["maps/joined"] != store.fingerprints(["maps/joined"])["maps/joined"]
     find = model_lineage(store, "chosen")
     assert is_of_this_map(store, find, "sharpened") and not is_of_this_map(store, find, "joined")
+
+
+def test_a_part_alone_is_deposited_without_the_particles_of_the_whole(version, workers):
+    store, told, target = version
+    put_part(store)
+    alone = PARAMS.model_copy(update={"map": "part", "has_pdb": False, "image_sets": ("movies", "particles")})
+    with pytest.raises(MissingInformationError, match=r"maps/part is that of a part alone.*`--map joined`"):
+        deposit_structure.fn(store.url, str(target), str(told), alone)
+    assert not target.exists()
+    deposit_structure.fn(store.url, str(target), str(told), alone.model_copy(update={"has_empiar": False}))
+    half = read_map(target / "emdb" / "half_1.mrc").voxels.numpy()
+    np.testing.assert_array_equal(half, stored_map(store, "part")["half_1"])

@@ -342,16 +342,16 @@ def test_restored_frames_are_imported_again_and_nothing_else_is_made_anew(store,
     assert product.record().fingerprint == fingerprint
 
 
-def test_predictions_verdicts_and_comparisons_go_by_rules_of_their_own_and_last_as_models_do(store):
-    kept = {"predictions": "plddt_0", "models": "mmcif", "verdicts": "side", "comparisons": "json"}
+def test_what_lies_beside_models_goes_by_rules_of_its_own_and_lasts_unless_told_otherwise(store):
+    kept = {"predictions": "plddt_0", "detections": "residue", "models": "mmcif", "verdicts": "side"}
+    kept["comparisons"] = "json"
+    types = {"predictions": "float32", "detections": "float32", "verdicts": "int8"}
     for group, array in kept.items():
         with store.product(f"{group}/one").write("a_stage", 1, VariedParams(), {}) as attempt:
-            attempt.write(
-                array, np.zeros(5, "float32" if group == "predictions" else "int8" if array == "side" else "uint8")
-            )
+            attempt.write(array, np.zeros(5, types.get(group, "uint8")))
     assert sweep(store, read_policy(POLICY)).removed == sweep(store, RetentionPolicy()).removed == []
     rules = dict.fromkeys(kept, "0 days")
-    for group in ("predictions", "verdicts", "comparisons"):
+    for group in kept.keys() - {"models"}:
         report = sweep(store, RetentionPolicy(**{group: rules[group]}))
         assert [(item.address, item.product_class) for item in report.removed] == [(f"{group}/one", group)]
         assert report.n_bytes > 0

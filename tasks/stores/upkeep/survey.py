@@ -31,6 +31,7 @@ _CLASSES_OF_GROUPS: dict[str, ProductClass] = {
     "classes": "classes",
     "maps": "maps",
     "predictions": "predictions",
+    "detections": "detections",
     "models": "models",
     "validations": "validations",
     "rounds": "validations",
