@@ -11,7 +11,7 @@ from kernels.maps.cutting import cut_around
 from kernels.maps.fsc import fsc
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, joined
-from kernels.models.flexible_fitting import Bending, bent
+from kernels.models.flexible_fitting import Bending, Bent, bent
 from kernels.models.map_fit import map_model_fsc, model_density, soft_mask
 from kernels.models.map_likelihood import map_likelihood
 from kernels.models.real_space import Weights, refined_in_real_space
@@ -26,10 +26,12 @@ _LEAST_GAIN = 0.01
 """Of the mean free correlation, by which a bent model must be better than the one that was docked."""
 _TRIALS = (Bending(), Bending(density=100.0), Bending(density=100.0, coarsest_angstrom=20.0))
 """Stiff, soft, and looking far; the one whose result agrees best with what was held back is taken."""
-_LEAST_SHARE = 0.7
-"""Of the free correlation that a right model would have. In simulated maps of 4 to 10 Å, structures that these do not
-show and poses a quarter turn off, bent as far as they go, came to 0.67 at most; right ones after a hinge of 6 Å to 0.89
-or more, and to 0.74 beside molecules that nobody told of."""
+_CLEAR_SHARE, _LEAST_OVER_MIRRORED = 0.9, 0.12
+"""Of the free correlation that a right model would have: enough by itself, and by how much it has to exceed what the
+mirror image comes to in the same place where it is less. In simulated maps of 4 to 9.5 Å, proteins and RNAs that these
+do not show, docked and bent as far as they go, came to 0.74, and exceeded their mirror image by 0.06, at most (19
+of them). Proteins whose sequence or switch is another in the map, and folded RNAs at 4 Å, came to 0.58 to 0.70, and
+exceeded theirs by 0.16 or more."""
 _USUAL_CEILING = 0.75
 """Mean correlation of a right model with the finest shells of a map, the last of which has an FSC of 0.143."""
 FEWEST_RESIDUES = 20
@@ -61,6 +63,8 @@ class FlexedModel:
     """Of what the fit proposed."""
     explained_share: float
     """Free correlation of what the fit proposed, of what noise would let a right model have."""
+    explained_share_mirrored: float | None
+    """The same of the mirror image of the model, which no map shows, bent in the same place; where it was asked."""
 
 
 def flexed(
@@ -92,47 +96,100 @@ def flexed(
     """
     _require(model, predicted_error)
     heavy = model.take(torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool))
-    whole, shown, hidden, finest = _shown_and_hidden(heavy, grid, resolution_angstrom, halves)
-    trials = [bent(heavy, shown, finest, predicted_error, some, others=others) for some in _TRIALS]
-    models = [heavy, *(trial.model for trial in trials)]
-    mask = torch.stack([soft_mask(hidden, some) for some in models]).amax(0)
-    band = (resolution_angstrom, None if halves is not None else finest)
-    before, *tried = (
-        _mean(map_model_fsc(hidden, _density(some, others, hidden, resolution_angstrom), mask), hidden, *band)
-        for some in models
+    maps = _maps_around(heavy, grid, resolution_angstrom, halves)
+    found = _explored(heavy, maps, predicted_error, others)
+    moved = float((found.proposed.places_angstrom - places_of_residues(heavy)).square().sum(-1).mean().sqrt())
+    last = replace(found.bending, coarsest_angstrom=resolution_angstrom)
+    places = found.proposed.places_angstrom
+    fitted = bent(heavy, maps.whole, resolution_angstrom, predicted_error, last, places, others)
+    mirrored = None
+    if found.share < _CLEAR_SHARE:
+        mirrored = _explored(_mirrored(heavy), maps, predicted_error, others).share
+    where = (
+        "the other half map" if halves is not None else f"shells finer than {maps.finest:.1f} Å, which were held back"
     )
-    after = max(tried)
-    best = tried.index(after)
-    proposed = trials[best]
-    moved = float((proposed.places_angstrom - places_of_residues(heavy)).square().sum(-1).mean().sqrt())
-    ceiling = _USUAL_CEILING
-    if halves is not None:
-        ceiling = _mean(fsc(shown.voxels * mask, hidden.voxels * mask).clamp(min=0).sqrt(), hidden, *band)
-    share = after / max(ceiling, 1e-6)
-    last = replace(_TRIALS[best], coarsest_angstrom=resolution_angstrom)
-    fitted = bent(heavy, whole, resolution_angstrom, predicted_error, last, proposed.places_angstrom, others)
-    where = "the other half map" if halves is not None else f"shells finer than {finest:.1f} Å, which were held back"
-    told = f"mean correlation with {where} is {before:.3f} before and {after:.3f} after"
+    told = f"mean correlation with {where} is {found.free_before:.3f} before and {found.free:.3f} after"
     is_kept = False
-    if share < _LEAST_SHARE:
-        told += f", {100 * share:.0f} % of a right model's: the map does not show this structure; left as it was"
-    elif after - before < _LEAST_GAIN:
+    if mirrored is not None:
+        told += f", {100 * found.share:.0f} % of a right model's ({100 * mirrored:.0f} % for its mirror image)"
+    if mirrored is not None and found.share < mirrored + _LEAST_OVER_MIRRORED:
+        told += ": the map does not show this structure; left as it was"
+    elif found.free - found.free_before < _LEAST_GAIN:
         told += f"; left as it was, since less than {_LEAST_GAIN:g} is gained"
     else:
         is_kept = True
         told += "; bent"
     return FlexedModel(
-        _closed(fitted.model, whole, resolution_angstrom) if is_kept else model,
+        _closed(fitted.model, maps.whole, resolution_angstrom) if is_kept else model,
         is_kept,
         told,
         moved,
-        float(proposed.strain_angstrom.mean()),
+        float(found.proposed.strain_angstrom.mean()),
         fitted.correlation_before,
         fitted.correlation if is_kept else fitted.correlation_before,
-        before,
-        after,
-        share,
+        found.free_before,
+        found.free,
+        found.share,
+        mirrored,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """Around a model: the map, what is bent into, and what decides."""
+
+    whole: DensityGrid
+    shown: DensityGrid
+    hidden: DensityGrid
+    resolution: float
+    finest: float
+    """Å, of what is bent into"""
+    is_halved: bool
+
+    def mean(self, curve: Tensor) -> float:
+        """Over the coefficients of the shells that count of what is hidden."""
+        shell = torch.arange(len(curve)).double()
+        frequency = shell / (max(self.hidden.voxels.shape) * self.hidden.voxel_size_angstrom)
+        weight = shell**2 * (frequency <= 1 / self.resolution)
+        if not self.is_halved:
+            weight = weight * (frequency > 1 / self.finest)
+        return float((curve * weight).sum() / weight.sum().clamp(min=1e-30))
+
+
+@dataclass(frozen=True, eq=False)
+class _Explored:
+    """What a structure comes to where it is bent as far as it goes."""
+
+    proposed: Bent
+    bending: Bending
+    free_before: float
+    free: float
+    share: float
+    """Of the free correlation that noise would let a right model have"""
+
+
+def _explored(model: AtomicModel, maps: _Maps, error: Tensor | None, others: AtomicModel | None) -> _Explored:
+    trials = [bent(model, maps.shown, maps.finest, error, some, others=others) for some in _TRIALS]
+    models = [model, *(trial.model for trial in trials)]
+    mask = torch.stack([soft_mask(maps.hidden, some) for some in models]).amax(0)
+    before, *tried = (
+        maps.mean(map_model_fsc(maps.hidden, _density(some, others, maps.hidden, maps.resolution), mask))
+        for some in models
+    )
+    best = max(range(len(tried)), key=tried.__getitem__)
+    ceiling = _USUAL_CEILING
+    if maps.is_halved:
+        ceiling = maps.mean(fsc(maps.shown.voxels * mask, maps.hidden.voxels * mask).clamp(min=0).sqrt())
+    return _Explored(trials[best], _TRIALS[best], before, tried[best], tried[best] / max(ceiling, 1e-6))
+
+
+def _mirrored(model: AtomicModel) -> AtomicModel:
+    """The mirror image in the same place: across the plane in which the model is flattest."""
+    places = places_of_residues(model)
+    middle = places.mean(0)
+    normal = torch.linalg.svd(places - middle, full_matrices=False)[2][-1]
+    apart = (model.coordinates_angstrom.double() - middle) @ normal
+    return model.at(model.coordinates_angstrom.double() - 2 * apart[:, None] * normal)
 
 
 def _require(model: AtomicModel, error: Tensor | None) -> None:
@@ -145,21 +202,20 @@ def _require(model: AtomicModel, error: Tensor | None) -> None:
         )
 
 
-def _shown_and_hidden(
+def _maps_around(
     model: AtomicModel,
     grid: DensityGrid,
     resolution: float,
     halves: tuple[DensityGrid, DensityGrid] | None,
-) -> tuple[DensityGrid, DensityGrid, DensityGrid, float]:
-    """The map, what is bent into, what decides, all around the model; and the resolution of the second."""
-
+) -> _Maps:
     def near(some: DensityGrid) -> DensityGrid:
         return cut_around(some, model.coordinates_angstrom, _MARGIN_ANGSTROM)
 
     if halves is None:
         whole = near(grid)
-        return whole, whole, whole, _HELD_BACK * resolution
-    return near(grid), near(like_the_map(halves[0], halves[1], grid)), near(halves[1]), resolution
+        return _Maps(whole, whole, whole, resolution, _HELD_BACK * resolution, False)
+    shown = near(like_the_map(halves[0], halves[1], grid))
+    return _Maps(near(grid), shown, near(halves[1]), resolution, resolution, True)
 
 
 def _closed(model: AtomicModel, grid: DensityGrid, resolution: float) -> AtomicModel:
@@ -169,13 +225,3 @@ def _closed(model: AtomicModel, grid: DensityGrid, resolution: float) -> AtomicM
 
 def _density(model: AtomicModel, others: AtomicModel | None, grid: DensityGrid, resolution: float) -> DensityGrid:
     return model_density(model if others is None else joined([model, others]), grid, resolution)
-
-
-def _mean(curve: Tensor, grid: DensityGrid, resolution: float, coarsest: float | None) -> float:
-    """Over the coefficients of the shells that count."""
-    shell = torch.arange(len(curve)).double()
-    frequency = shell / (max(grid.voxels.shape) * grid.voxel_size_angstrom)
-    weight = shell**2 * (frequency <= 1 / resolution)
-    if coarsest is not None:
-        weight = weight * (frequency > 1 / coarsest)
-    return float((curve * weight).sum() / weight.sum().clamp(min=1e-30))

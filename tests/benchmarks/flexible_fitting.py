@@ -7,12 +7,16 @@ given the moved one where a rigid fit leaves it, laid on the truth by all Cα. R
 map.
 
 - Hinges: chains of structures_bm5 of 150 to 450 residues, turned about a hinge to 6 Å and bent by long waves of 0.6 Å
-  (`tests.truth.bent_proteins`: no motion that is fitted). Parameters were chosen on chains of names with an even hash
+  (`tests.truth.bent_models`: no motion that is fitted). Parameters were chosen on chains of names with an even hash
   (``--is-development``); the figures are those of the others.
+- Folds: RNAs (RNA-Puzzles 9 to 12, 57 to 117 nucleotides; others were looked at before) whose ends are turned about a
+  plane across their longest axis to 5 Å (`tests.truth.bent_models.folded`), since a hinge between two nucleotides cuts
+  helices.
 - Real motions: the same protein in two conformations of the two sets of structures, both ways, at 6 Å: Ran, kinases,
   Ras, an integrin domain, light chains and Fab fragments of antibodies, the latter of different sequence. Residues are
   matched by sequence. Loops that are built otherwise are part of the RMSD and no bending.
 - Right models: the truth itself, and how far it is moved.
+- Wrong proteins: in each map of a hinge the chain of the next but one, where it fits best, and how many are bent.
 
 Intervals: 1,000 bootstrap samples of cases, 95 %.
 """
@@ -32,17 +36,23 @@ from torch import Tensor
 
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.clashes import find_clashes
+from kernels.models.docking import fitting_field, searched
 from kernels.models.geometry import backbone_deviations
+from kernels.models.residue_places import places_of_residues, representatives
+from kernels.models.rigid_body import RigidBody
 from tasks.docking.flexing import FlexedModel, flexed
 from tasks.formats.structure import read_structure
 from tests.benchmarks.estimates import Line, estimate, share
-from tests.truth.bent_proteins import hinge_moved
+from tests.truth.bent_models import folded, hinge_moved
 from tests.truth.model_maps import SimulatedMaps, protein_of, simulated_maps
 from tests.truth.real_maps import REAL_DATA, superposed
 
 LEVELS_ANGSTROM = (4.0, 6.0, 8.0)
 _HINGE_ANGSTROM = 6.0
 _SHORTEST, _LONGEST = 150, 450
+_RNA = ("rp09", "rp10", "rp11", "rp12")
+_FOLD_ANGSTROM = 5.0
+_N_SEARCHED = 20
 _PADDING_ANGSTROM = 20.0
 _VOXELS_OF_RESOLUTION = 1 / 3.2
 _FEWEST_IN_A_ROW = 5
@@ -98,9 +108,9 @@ def result_of(case: Case) -> tuple[Result, FlexedModel]:
 
 
 def rmsd(case: Case, model: AtomicModel) -> float:
-    """Of Cα in Å, in the frame of the map."""
+    """Of Cα or C4' in Å, in the frame of the map."""
     mine, true = case.matched
-    apart = model.positions("CA")[mine, 0] - case.maps.model.positions("CA")[true, 0]
+    apart = places_of_residues(model)[mine] - places_of_residues(case.maps.model)[true]
     return float(apart.square().sum(-1).mean().sqrt())
 
 
@@ -129,6 +139,22 @@ def hinges(data: Path, resolution: float, n: int, is_development: bool = False) 
             return
 
 
+def folds(data: Path, resolution: float) -> Iterator[Case]:
+    """RNAs that were folded over."""
+    for number, name in enumerate(_RNA):
+        (path,) = (data / "structures_rna").glob(f"{name}*")
+        truth = _first_chain(read_structure(path))
+        moved = folded(truth, _FOLD_ANGSTROM, torch.Generator().manual_seed(number))
+        rows = torch.arange(truth.n_residues)
+        yield Case(name, _maps(truth, resolution, number), moved, (rows, rows))
+
+
+def _first_chain(model: AtomicModel) -> AtomicModel:
+    heavy = model.take(torch.tensor([e not in ("H", "D") for e in model.elements]))
+    is_mine = torch.tensor([r.chain == heavy.residues[0].chain for r in heavy.residues])
+    return heavy.take_residues(is_mine & representatives(heavy).isfinite().all(1))
+
+
 def real_motions(data: Path, resolution: float = _REAL_ANGSTROM, n: int = 2 * len(_PAIRS)) -> Iterator[Case]:
     """Each conformation in the map of the other."""
     both = [(a, b) for pair in _PAIRS for a, b in (pair, pair[::-1])]
@@ -141,6 +167,18 @@ def real_motions(data: Path, resolution: float = _REAL_ANGSTROM, n: int = 2 * le
         place = superposed(model.coordinates_angstrom, model.positions("CA")[:, 0], truth.positions("CA")[second, 0])
         case = f"{mine} {my_chain} in {other} {other_chain}"
         yield Case(case, _maps(truth, resolution, 7), model.at(place), (torch.arange(len(first)), second))
+
+
+def wrong_proteins(data: Path, resolution: float, n: int, is_development: bool = False) -> Iterator[Case]:
+    """In each map another chain, docked."""
+    cases = list(hinges(data, resolution, n, is_development))
+    for number, case in enumerate(cases):
+        other = cases[(number + 2) % len(cases)]
+        body, grid = RigidBody.of_model(other.maps.model), case.maps.sharpened
+        pose = searched(grid, fitting_field(grid, resolution), body, _N_SEARCHED, 1)
+        places = pose.placed(other.maps.model.coordinates_angstrom, 0, body.middle_angstrom)
+        nothing = torch.zeros(0, dtype=torch.int64)
+        yield Case(f"{other.name} in {case.name}", case.maps, other.maps.model.at(places), (nothing, nothing))
 
 
 def _path(data: Path, name: str) -> Path:
@@ -191,6 +229,13 @@ def lines(data: Path, n: int, n_real: int = 2 * len(_PAIRS), is_development: boo
         _mean("flexible fitting: RMS Z of backbone angles", where, [r.angle_z for r in results]),
         _mean("flexible fitting: clashscore", where, [r.clashscore for r in results], digits=1),
     ]
+    for resolution in LEVELS_ANGSTROM:
+        results = [_told(case) for case in folds(data, resolution)]
+        where = f"{len(results)} RNAs at {resolution:g} Å"
+        found += [
+            _mean("flexible fitting: RMSD before", where, [r.before_angstrom for r in results]),
+            _mean("flexible fitting: RMSD after", where, [r.after_angstrom for r in results]),
+        ]
     moves = [_told(case) for case in real_motions(data, n=n_real)]
     where = f"{len(moves)} real motions at {_REAL_ANGSTROM:g} Å"
     found += [
@@ -203,7 +248,11 @@ def lines(data: Path, n: int, n_real: int = 2 * len(_PAIRS), is_development: boo
         for case in hinges(data, _REAL_ANGSTROM, n, is_development)
     ]
     where = f"{len(right)} right models at {_REAL_ANGSTROM:g} Å"
-    return [*found, _mean("flexible fitting: RMSD of right models", where, [r.after_angstrom for r in right], 0.5)]
+    found.append(_mean("flexible fitting: RMSD of right models", where, [r.after_angstrom for r in right], 0.5))
+    wrong = [_told(case) for some in LEVELS_ANGSTROM for case in wrong_proteins(data, some, n, is_development)]
+    where = f"{len(wrong)} at {LEVELS_ANGSTROM[0]:g} to {LEVELS_ANGSTROM[-1]:g} Å"
+    is_bent = torch.tensor([r.is_kept for r in wrong])
+    return [*found, Line("flexible fitting: wrong proteins that are bent", where, share(is_bent), "%", digits=0)]
 
 
 def _within(results: list[Result]) -> Tensor:

@@ -35,7 +35,7 @@ from tasks.records.state_comparison import MotionOfDomain, StateComparison
 from tasks.states.comparison import compared
 from tests.benchmarks.estimates import Line, estimate, rows_of, share, single
 from tests.benchmarks.flexible_fitting import chain_of
-from tests.truth.bent_proteins import hinge_residue
+from tests.truth.bent_models import hinge_residue
 from tests.truth.real_maps import REAL_DATA
 from tests.truth.states import laid_elsewhere, turned
 

@@ -9,7 +9,7 @@ from tasks.formats.map_file import write_map
 from tasks.import_map import ImportMapParams, import_map
 from tasks.records.session import StageParams
 from tasks.stores.products.model_store import read_model, write_model
-from tests.truth.bent_proteins import hinge_moved
+from tests.truth.bent_models import hinge_moved
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
 

@@ -9,8 +9,9 @@ import torch
 from kernels.models.atomic_model import joined
 from kernels.models.geometry import backbone_deviations
 from kernels.rotations import from_rotation_vector
+from tasks.docking import flexing
 from tasks.docking.flexing import flexed
-from tests.truth.bent_proteins import hinge_moved
+from tests.truth.bent_models import hinge_moved
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import simulated_maps
 
@@ -42,6 +43,16 @@ def test_a_hinge_is_closed(case, is_halved):
     assert float(angles[torch.isfinite(angles)].square().mean().sqrt()) < 1.5
 
 
+def test_what_could_be_chance_is_told_by_the_mirror_image(case, monkeypatch):
+    """As of a structure that is built otherwise in the map: its share is as small as that of a wrong one."""
+    maps, bent = case
+    monkeypatch.setattr(flexing, "_CLEAR_SHARE", 1.1)
+    found = flexed(bent, maps.sharpened, RESOLUTION, halves=(maps.half_1, maps.half_2))
+    assert found.is_kept and "for its mirror image" in found.reason
+    assert found.explained_share > found.explained_share_mirrored + 0.2
+    assert rmsd(found.model, maps.model) < 1.0
+
+
 def test_a_right_model_stays_where_it_is(case):
     maps, _ = case
     found = flexed(maps.model, maps.sharpened, RESOLUTION, halves=(maps.half_1, maps.half_2))
@@ -58,6 +69,7 @@ def test_a_structure_that_the_map_does_not_show_stays_as_it_was(case):
     found = flexed(turned, maps.sharpened, RESOLUTION, halves=(maps.half_1, maps.half_2))
     assert not found.is_kept and "does not show this structure" in found.reason
     assert found.model is turned
+    assert abs(found.explained_share - found.explained_share_mirrored) < 0.1
 
 
 def test_a_pae_of_another_model_is_refused(case):
