@@ -9,21 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kernels.maps.fsc import signal_to_noise
-from kernels.maps.reconstruction import complete, symmetrise, wiener_map
-from kernels.maps.refinement import back_project, compare_halves
 from kernels.masks import falling_edge
-from kernels.particles.expectation import disc
-from kernels.particles.likelihood import Observation, PoseFit
 from kernels.rotations import from_rotation_vector, random_rotations, symmetry_group
-from tasks.records.density_map import DensityMap
-from tasks.records.particle_identity import half_sets
-from tasks.records.session import StageParams
-from tasks.stores.products.map_store import describe
-from tasks.stores.products.observations import Geometry, read_coefficients
-from tasks.stores.products.particle_store import write_particles
 from tasks.stores.session_store import SessionStore
-from tests.truth.extracted_session import write_extracted
+from tests.truth import consensus
 from tests.truth.gaussian_particles import Imaged, gaussian_map, gaussian_projections, imaged
 
 PIXEL, N, WIDTH = 3.0, 48, 2.0
@@ -125,35 +114,4 @@ def _lump(n: int, radius_angstrom: float, generator: torch.Generator) -> Tensor:
 
 def write_consensus(store: SessionStore, truth: MovingDomain) -> None:
     """``particles/refined`` at the poses of the bodies, and ``maps/refined`` of two halves."""
-    particles = write_extracted(store, truth.imaged)
-    coefficients = disc(N, N // 2 - 1)
-    images, transfer = read_coefficients(store, particles, Geometry(N, PIXEL), coefficients, torch.device("cpu"))
-    observation = Observation(images, transfer, torch.ones(images.shape[1]))
-    half_set, nothing = half_sets(particles, 1), torch.zeros(len(particles))
-    sums = []
-    for half in (1, 2):
-        rows = torch.from_numpy(half_set == half)
-        poses = PoseFit(truth.rotation[rows], truth.shift[rows] / PIXEL, nothing, nothing, nothing)
-        total = complete(back_project(observation.select(rows), coefficients, poses, N // 2 - 1))
-        sums.append(symmetrise(total, truth.symmetry))
-    order = len(symmetry_group(truth.symmetry))
-    found = compare_halves(sums[0], sums[1], N, PIXEL, 130, order, torch.Generator().manual_seed(1))
-    merged = wiener_map(sums[0] + sums[1], 2 * signal_to_noise(found.curves.corrected, found.shell_143))
-    curves = found.curves
-    frequency = torch.arange(N // 2 + 1) / (N * PIXEL)
-    rows = torch.stack([frequency, curves.unmasked, curves.masked, curves.randomised, curves.corrected])
-    refined = particles.with_columns(
-        rotation=truth.rotation.numpy(), shift_angstrom=truth.shift.numpy(), half_set=half_set,
-        log_likelihood=nothing.numpy(),
-    )  # fmt: skip
-    with store.product("particles/refined").write("refine_map", 1, StageParams(), {}) as attempt:
-        write_particles(attempt, refined)
-    with store.product("maps/refined").write("refine_map", 1, StageParams(), {}) as attempt:
-        for name, density in {"map": merged, "half_1": found.half_1, "half_2": found.half_2}.items():
-            attempt.write(name, (N * density).numpy())
-        attempt.write("mask", found.mask.numpy())
-        attempt.write("fsc_curves", rows.numpy())
-        describe(attempt, DensityMap(
-            name="refined", kind="refined", pixel_size_angstrom=PIXEL, symmetry=truth.symmetry,
-            resolution_angstrom=N * PIXEL / found.shell_143, n_particles=len(particles),
-        ))  # fmt: skip
+    consensus.write_consensus(store, truth.imaged, truth.rotation, truth.shift, 130, truth.symmetry)
