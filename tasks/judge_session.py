@@ -15,7 +15,7 @@ from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.records.verdict import ActionTaken, SessionVerdict, WeakPart
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, density_map, map_mates
+from tasks.stores.products.map_store import density_grid, density_map, map_mates, read_map
 from tasks.stores.products.model_store import model_in_map, read_model
 from tasks.stores.products.prediction_store import read_prediction
 from tasks.stores.products.validation_store import read_validation
@@ -25,6 +25,7 @@ from tasks.verdict.comparing import compared
 from tasks.verdict.decision import TRACEABLE_ANGSTROM, decided, decided_on_map, to_rebuild
 from tasks.verdict.disagreements import disagreements, sides_of_model
 from tasks.verdict.missing_data import goal_of_forecast, missing_data
+from tasks.verdict.unbuilt import unbuilt_density
 from tasks.verdict.weak_parts import weak_parts
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
@@ -119,7 +120,11 @@ def _of_model(
         attempt.write("side", sides_of_model(beside).numpy().astype(np.int8))
     local = torch.tensor([row.local_resolution_angstrom for row in found.residues])
     parts = []
-    for number, part in enumerate(weak_parts(model, local, grid), start=1):
+    is_doubted = torch.tensor([row.verdict not in (None, "trust") for row in found.residues])
+    unbuilt = None
+    if "local_resolution" in read_map(store, params.map):
+        unbuilt = unbuilt_density(model, grid, density_grid(store, params.map, "local_resolution"))
+    for number, part in enumerate(weak_parts(model, local, grid, unbuilt), start=1):
         name = f"mask_{number}"
         attempt.write(name, part.mask.numpy().astype(np.float32))
         parts.append(
@@ -127,6 +132,8 @@ def _of_model(
                 mask=name,
                 residues=part.ranges,
                 n_residues=int(part.is_part.sum()),
+                n_unbuilt=part.n_unbuilt,
+                n_doubted=int((part.is_part & is_doubted).sum()),
                 resolution_angstrom=round(part.resolution_angstrom, 2),
                 rest_angstrom=round(part.rest_angstrom, 2),
             )
@@ -163,4 +170,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: JudgeSessionParam
     )
 
 
-_verdict = Stage("judge_session", 2, "CPU", _judge, _inputs, _address, _needs)
+_verdict = Stage("judge_session", 3, "CPU", _judge, _inputs, _address, _needs)

@@ -24,6 +24,8 @@ _MASK_ANGSTROM = 3.0
 """Around every atom, for correlations inside of the molecule."""
 _SOFT_MASK_ANGSTROM = (5.0, 6.0)
 """Reach around every atom, and width of the edge, of the mask for Fourier shell correlations."""
+_SEAM_ANGSTROM = 4.0
+"""Width along which the mask of a part gives way to the rest."""
 _SHARE_OF_RESOLUTION = 0.7
 _LEAST_RADIUS_ANGSTROM = 1.5
 _LARGEST_RADIUS_ANGSTROM = 3.0
@@ -185,13 +187,35 @@ def residue_correlations(
 
 def soft_mask(grid: DensityGrid, model: AtomicModel) -> Tensor:
     """(z, y, x) 1 within 5 Å of every atom, falling to 0 along 6 Å more."""
+    return soft_mask_around(grid, model.coordinates_angstrom)
+
+
+def soft_mask_around(grid: DensityGrid, places_angstrom: Tensor) -> Tensor:
+    """(z, y, x) the same around places (n, 3)."""
     reach, edge = (length / grid.voxel_size_angstrom for length in _SOFT_MASK_ANGSTROM)
-    position = grid.to_voxels(model.coordinates_angstrom).round().long()
+    return falling_edge(distance_outside(_occupied(grid, places_angstrom), reach + edge + 1), reach, edge)
+
+
+def nearer_share(grid: DensityGrid, own_angstrom: Tensor, other_angstrom: Tensor) -> Tensor:
+    """(z, y, x) 1 where own places (n, 3) are nearer than others (m, 3) by 2 Å, 0 where these are; linear between.
+
+    Distances count up to where `soft_mask_around` ends.
+    """
+    reach = sum(_SOFT_MASK_ANGSTROM) / grid.voxel_size_angstrom
+    own, other = (
+        distance_outside(_occupied(grid, places), reach).clamp(max=reach) for places in (own_angstrom, other_angstrom)
+    )
+    return ((other - own) * grid.voxel_size_angstrom / _SEAM_ANGSTROM + 0.5).clamp(0, 1)
+
+
+def _occupied(grid: DensityGrid, places_angstrom: Tensor) -> Tensor:
+    """(z, y, x) whether a voxel is the nearest one to any of places (n, 3)."""
+    position = grid.to_voxels(places_angstrom).round().long()
     size = torch.tensor(grid.voxels.shape)
     position = position[((position >= 0) & (position < size)).all(1)]
     occupied = torch.zeros(grid.voxels.shape, dtype=torch.bool)
     occupied[tuple(position.T)] = True
-    return falling_edge(distance_outside(occupied, reach + edge + 1), reach, edge)
+    return occupied
 
 
 def map_model_fsc(grid: DensityGrid, density: DensityGrid, mask: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class WeakPart(BaseModel):
     residues: tuple[str, ...]
     """Stretches of the model: ``A/12-88``."""
     n_residues: int = Field(ge=1)
+    n_unbuilt: int = 0
+    """Residues that its density has room for, beside those."""
+    n_doubted: int = 0
+    """Residues of the model in it that are not trusted."""
     resolution_angstrom: float
     """Median of its residues."""
     rest_angstrom: float

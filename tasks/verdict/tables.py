@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.records.verdict import ActionTaken, Disagreement, WeakPart
 
 DISAGREEMENT_COLUMNS = ("prediction", "residues", "the map speaks for", "why")
-WEAK_PART_COLUMNS = ("weak part", "residues", "local resolution / Å", "whole model / Å", "mask")
+WEAK_PART_COLUMNS = ("weak part", "residues", "room for", "local resolution / Å", "whole model / Å", "mask")
 SPEAKS_FOR = {
     "map": "the model",
     "prediction": "the prediction",
@@ -24,8 +24,8 @@ def disagreement_words(one: Disagreement) -> list[str]:
 def weak_part_words(part: WeakPart) -> list[str]:
     """In the order of `WEAK_PART_COLUMNS`."""
     return [
-        few_words(part.residues), str(part.n_residues), f"{part.resolution_angstrom:.1f}", f"{part.rest_angstrom:.1f}",
-        part.mask,
+        few_words(part.residues), str(part.n_residues), f"{part.n_unbuilt} more" if part.n_unbuilt else "",
+        f"{part.resolution_angstrom:.1f}", f"{part.rest_angstrom:.1f}", part.mask,
     ]  # fmt: skip
 
 

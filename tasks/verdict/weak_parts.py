@@ -9,10 +9,11 @@ from torch import Tensor
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
-from kernels.models.map_fit import soft_mask
+from kernels.models.map_fit import nearer_share, soft_mask_around
 from kernels.models.merging import representatives
 from kernels.models.neighbours import pairs_within, pieces
 from kernels.models.residue_ranges import residue_ranges
+from tasks.verdict.unbuilt import UnbuiltDensity
 
 _WORSE, _WORSE_ANGSTROM = 1.2, 0.4
 """Than the median of the model: both, for a residue to belong to a weak part."""
@@ -20,6 +21,8 @@ _TOUCHING_ANGSTROM = 10.0
 _FEWEST = 40
 """Residues: smaller parts do not align by themselves."""
 _LARGEST_SHARE = 0.7
+_LEAST_BUILT = 0.2
+"""Of a part: what holds less of the model may be no protein, as a micelle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,33 +36,50 @@ class FoundPart:
     resolution_angstrom: float
     rest_angstrom: float
     mask: Tensor
-    """(z, y, x) float32, 0 to 1."""
+    """(z, y, x) float32, 0 to 1: what is nearer to the part than to what is resolved as the most is."""
+    n_unbuilt: int = 0
+    """Residues that its density has room for, beside those that were built."""
 
 
-def weak_parts(model: AtomicModel, local_resolution_angstrom: Tensor, grid: DensityGrid) -> list[FoundPart]:
+def weak_parts(
+    model: AtomicModel, local_resolution_angstrom: Tensor, grid: DensityGrid, unbuilt: UnbuiltDensity | None = None
+) -> list[FoundPart]:
     """The largest first; none where the resolution is the same everywhere.
 
     Parameters
     ----------
     local_resolution_angstrom
         (residue,)
+    unbuilt
+        Density without a model, which is of a part as residues are: of what is badly seen, little is built.
     """
     place = representatives(model)
     known = local_resolution_angstrom.isfinite() & place.isfinite().all(-1)
     if not bool(known.any()):
         return []
     usual = float(local_resolution_angstrom[known].median())
-    weak = known & (local_resolution_angstrom > max(_WORSE * usual, usual + _WORSE_ANGSTROM))
-    part = _groups(place, weak)
-    rows = torch.nonzero(known).squeeze(1)
+    n, weight = model.n_residues, torch.ones(model.n_residues)
+    if unbuilt is not None:
+        place = torch.cat([place, unbuilt.places_angstrom])
+        local_resolution_angstrom = torch.cat([local_resolution_angstrom, unbuilt.local_resolution_angstrom])
+        weight = torch.cat([weight, torch.full((len(unbuilt.places_angstrom),), unbuilt.residues_a_place)])
+        known = torch.cat([known, unbuilt.local_resolution_angstrom > 0])
+    is_weak = known & (local_resolution_angstrom > max(_WORSE * usual, usual + _WORSE_ANGSTROM))
+    part = _groups(place, is_weak)
+    rest = model.coordinates_angstrom[(known & ~is_weak)[:n][model.residue]]
+    rows = torch.nonzero(known[:n]).squeeze(1)
     found = []
-    for number in torch.unique(part[weak]).tolist():
+    for number in torch.unique(part[is_weak]).tolist():
         own = part == number
-        if int(own.sum()) >= _FEWEST and float(own.double().mean()) < _LARGEST_SHARE:
-            mask = soft_mask(grid, model.take_residues(own)).float()
-            ranges = residue_ranges(model, rows, own[rows])
-            found.append(FoundPart(own, ranges, float(local_resolution_angstrom[own].median()), usual, mask))
-    return sorted(found, key=lambda p: -int(p.is_part.sum()))
+        n_own, n_built = float(weight[own].sum()), int(own[:n].sum())
+        if n_own < _FEWEST or n_own >= _LARGEST_SHARE * float(weight.sum()) or n_built < _LEAST_BUILT * n_own:
+            continue
+        places = torch.cat([model.coordinates_angstrom[own[:n][model.residue]], place[n:][own[n:]]])
+        mask = (soft_mask_around(grid, places) * nearer_share(grid, places, rest)).float()
+        ranges = residue_ranges(model, rows, own[:n][rows])
+        resolution = float(local_resolution_angstrom[own].median())
+        found.append(FoundPart(own[:n], ranges, resolution, usual, mask, round(n_own) - n_built))
+    return sorted(found, key=lambda p: -int(p.is_part.sum()) - p.n_unbuilt)
 
 
 def _groups(place: Tensor, chosen: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from kernels.models.map_fit import (
     mean_fsc,
     model_density,
     near_atoms,
+    nearer_share,
     residue_correlations,
     resolution_at,
     soft_mask,
@@ -110,6 +111,16 @@ def test_masks_reach_as_far_as_they_say(model, grid):
     soft = soft_mask(grid, model).reshape(-1)
     assert soft[distance < 4].min() == 1
     assert soft[distance > 12].max() == 0
+
+
+def test_a_mask_gives_way_to_a_neighbour_half_way(grid):
+    middle = torch.tensor(grid.voxels.shape) // 2
+    own, other = (grid.to_angstrom(middle + torch.tensor([0, 0, x])) for x in (-4, 4))
+    share = nearer_share(grid, own[None], other[None])[middle[0], middle[1]]
+    assert share[middle[2]] == 0.5
+    assert (share[middle[2] - 8 : middle[2]] > 0.5).all() and (share[middle[2] - 8 : middle[2] - 1] == 1).all()
+    assert (share[middle[2] + 2 : middle[2] + 9] == 0).all()
+    assert (nearer_share(grid, own[None], own.new_zeros(0, 3)) >= 0.5).all()
 
 
 def test_a_model_outside_of_its_map_is_refused(model, grid):

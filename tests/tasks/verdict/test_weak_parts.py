@@ -1,10 +1,14 @@
 """A part that is worse resolved gets a mask; scattered residues, and everything, do not."""
 
+import pytest
 import torch
+from torch import Tensor
 
+from kernels.models.atomic_model import AtomicModel
+from tasks.verdict.unbuilt import UnbuiltDensity, unbuilt_density
 from tasks.verdict.weak_parts import weak_parts
 from tests.truth.cage_model import cage_subunit
-from tests.truth.model_maps import simulated_maps
+from tests.truth.model_maps import SimulatedMaps, simulated_maps
 from tests.truth.peptides import helix
 
 
@@ -24,6 +28,59 @@ def test_the_weak_half_is_found_and_masked():
     alpha = maps.model.positions("CA")[:, 0]
     far = torch.cdist(alpha, alpha[part.is_part]).amin(1) > 15
     assert far.any() and values[far].max() < 0.1
+
+
+def test_a_mask_ends_where_what_is_well_resolved_begins():
+    """What is rigid and stays in the mask would hold the part where it is."""
+    maps = simulated_maps(helix("ALEKDIRQSV" * 12), 3.0, voxel_size_angstrom=1.4)
+    local = torch.full((maps.model.n_residues,), 3.0)
+    local[70:] = 4.2
+    (part,) = weak_parts(maps.model, local, maps.sharpened)
+    inside = maps.sharpened.to_voxels(maps.model.positions("CA")[:, 0]).round().long()
+    values = part.mask[tuple(inside.T)]
+    assert values[:68].max() < 0.01
+    assert values[72:].min() > 0.99
+
+
+def unbuilt_half(n_built: int) -> tuple[SimulatedMaps, AtomicModel, Tensor, UnbuiltDensity]:
+    """Maps of 160 residues, the model of some of the first, local resolution, worse from the 81st on, and the rest."""
+    maps = simulated_maps(cage_subunit(160), 3.0, voxel_size_angstrom=1.4)
+    model, grid = maps.model, maps.sharpened
+    distance = torch.cdist(grid.to_angstrom(torch.nonzero(grid.voxels == grid.voxels)), model.positions("CA")[:, 0])
+    nearest = distance.argmin(1).reshape(grid.voxels.shape)
+    local = grid.with_voxels(torch.where(nearest < 80, 3.0, 4.5))
+    built = model.take_residues(torch.arange(160) < n_built)
+    found = unbuilt_density(built, grid, local)
+    at_residues = grid.to_voxels(built.positions("CA")[:, 0]).round().long()
+    return maps, built, local.voxels[tuple(at_residues.T)].double(), found
+
+
+def test_density_without_a_model_is_found_where_it_is_and_has_room_for_what_is_missing():
+    maps, _, _, found = unbuilt_half(100)
+    n = len(found.places_angstrom) * found.residues_a_place
+    assert n == pytest.approx(60, rel=0.4)
+    atoms = maps.model.coordinates_angstrom
+    assert torch.cdist(found.places_angstrom, atoms).amin(1).max() < 6
+    missing = maps.model.take_residues(torch.arange(160) >= 100).coordinates_angstrom
+    assert (torch.cdist(found.places_angstrom, missing).amin(1) < 4).double().mean() > 0.9
+    assert (found.local_resolution_angstrom == 4.5).double().mean() > 0.9
+
+
+def test_what_nobody_could_build_is_of_the_weak_part():
+    maps, built, local, unbuilt = unbuilt_half(100)
+    assert weak_parts(built, local, maps.sharpened) == []  # twenty residues do not align by themselves
+    (part,) = weak_parts(built, local, maps.sharpened, unbuilt)
+    assert int(part.is_part.sum()) == 20 and part.ranges == ("A/81-100",)
+    assert part.n_unbuilt == pytest.approx(60, rel=0.4)
+    inside = maps.sharpened.to_voxels(maps.model.positions("CA")[:, 0]).round().long()
+    values = part.mask[tuple(inside.T)]
+    assert values[100:].mean() > 0.9 and values[:76].mean() < 0.1
+
+
+def test_density_that_nothing_was_built_in_is_no_part():
+    """As a micelle is."""
+    maps, built, local, unbuilt = unbuilt_half(82)
+    assert weak_parts(built, local, maps.sharpened, unbuilt) == []
 
 
 def test_a_map_that_is_equally_good_everywhere_has_no_weak_part():
