@@ -36,22 +36,26 @@ def decided(
     """The first of these that holds, with the reason.
 
     *Rebuild here* where a prediction fits the map better than the model, or fills what was not built, for 3 % of the
-    residues or more; or where the validation says so. *Refine the map here* where a part is worse resolved than the
-    rest, and the model is not trusted as it stands, or the goal is not reached. *Collect more data* where the goal is
+    residues or more; or where the validation says so, unless most of what it doubts lies in a part that is worse
+    resolved than the rest, and there are particles to resolve it with. *Refine the map here* where there is such a
+    part, and the model is not trusted as it stands, or the goal is not reached. *Collect more data* where the goal is
     not reached, the views are uneven, or the validation finds too little supported. *Deposit* otherwise.
     """
     gained = sum(d.n_residues for d in told if d.side in _FOR_PREDICTION)
     if gained >= _FEWEST_TO_REBUILD_SHARE * found.n_residues:
         places = ", ".join(f"{d.chain}/{d.first}-{d.last}" for d in told if d.side in _FOR_PREDICTION)
         return "rebuild here", f"the map speaks for the prediction at {gained} residues: {places}"
-    if found.decision == "rebuild":
+    is_maps_doing = bool(parts) and missing.n_particles is not None and _is_most_doubted(parts[0], found)
+    if found.decision == "rebuild" and not is_maps_doing:
         return "rebuild here", found.decision_reason
     short = goal_angstrom is not None and found.resolution_angstrom > goal_angstrom
     if parts and (short or found.decision != "deposit"):
         part = parts[0]
+        room = f" and density for {part.n_unbuilt} more" if part.n_unbuilt else ""
         return "refine the map here", (
-            f"{part.n_residues} residues ({', '.join(part.residues[:4])}) are seen at {part.resolution_angstrom:.1f} Å,"
-            f" the model as a whole at {part.rest_angstrom:.1f} Å; {part.mask} is the mask for a local refinement"
+            f"{part.n_residues} residues ({', '.join(part.residues[:4])}){room} are seen at"
+            f" {part.resolution_angstrom:.1f} Å, the model as a whole at {part.rest_angstrom:.1f} Å; {part.mask} is the"
+            " mask for a local refinement"
         )
     reasons = []
     if short:
@@ -63,6 +67,12 @@ def decided(
     if reasons:
         return "collect more data", "; ".join([*reasons, *particle_words(missing)])
     return "deposit", found.decision_reason
+
+
+def _is_most_doubted(part: WeakPart, found: ModelValidation) -> bool:
+    """Whether what is not trusted, or not built, is of a part more than of all else."""
+    n_doubted = sum(row.verdict not in (None, "trust") for row in found.residues)
+    return part.n_doubted + part.n_unbuilt > n_doubted - part.n_doubted
 
 
 def decided_on_map(

@@ -48,6 +48,25 @@ def test_a_weak_part_is_refined_where_the_goal_is_missed(found):
     assert decision == "refine the map here" and "mask_1" in reason and "A/1-40" in reason
 
 
+def test_a_map_is_refined_before_what_it_does_not_show_is_built_again(found):
+    """The model is doubted where the map is weak: there building anew finds no more than building did."""
+    doubted = found.model_copy(update={"decision": "rebuild", "decision_reason": "70 % are trusted, expected 90"})
+    rows = [
+        row.model_copy(update={"verdict": "rebuild" if i < 12 else "trust"}) for i, row in enumerate(found.residues)
+    ]
+    doubted = doubted.model_copy(update={"residues": tuple(rows)})
+    particles = NOTHING.model_copy(update={"n_particles": 4000})
+    for told, decision in (
+        ({"n_doubted": 7}, "refine the map here"),
+        ({"n_doubted": 6}, "rebuild here"),  # as much elsewhere
+        ({"n_doubted": 2, "n_unbuilt": 30}, "refine the map here"),
+    ):
+        part = PART.model_copy(update=told)
+        assert decided(doubted, [], [part], particles, None)[0] == decision
+        assert decided(doubted, [], [part], NOTHING, None)[0] == "rebuild here"  # there are no particles to do it with
+    assert "density for 30 more" in decided(doubted, [], [part], particles, None)[1]
+
+
 def test_missing_views_and_a_missed_goal_ask_for_more_data(found):
     decision, reason = decided(found, [], [], UNEVEN, found.resolution_angstrom - 0.5)
     assert decision == "collect more data"
