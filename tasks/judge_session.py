@@ -133,7 +133,7 @@ def _of_model(
                 residues=part.ranges,
                 n_residues=int(part.is_part.sum()),
                 n_unbuilt=part.n_unbuilt,
-                n_doubted=int((part.is_part & is_doubted).sum()),
+                n_doubted=int((part.is_around & is_doubted).sum()),
                 resolution_angstrom=round(part.resolution_angstrom, 2),
                 rest_angstrom=round(part.rest_angstrom, 2),
             )
@@ -170,4 +170,4 @@ def _needs(store: SessionStore, _items: Sequence[str], params: JudgeSessionParam
     )
 
 
-_verdict = Stage("judge_session", 3, "CPU", _judge, _inputs, _address, _needs)
+_verdict = Stage("judge_session", 4, "CPU", _judge, _inputs, _address, _needs)

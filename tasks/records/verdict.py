@@ -49,7 +49,7 @@ class WeakPart(BaseModel):
     n_unbuilt: int = 0
     """Residues that its density has room for, beside those."""
     n_doubted: int = 0
-    """Residues of the model in it that are not trusted."""
+    """Residues of the model in it, or touching it, that are not trusted."""
     resolution_angstrom: float
     """Median of its residues."""
     rest_angstrom: float

@@ -37,6 +37,8 @@ class FoundPart:
     rest_angstrom: float
     mask: Tensor
     """(z, y, x) float32, 0 to 1: what is nearer to the part than to what is resolved as the most is."""
+    is_around: Tensor
+    """(residue,) of the part, or touching it: it fades into what is well resolved."""
     n_unbuilt: int = 0
     """Residues that its density has room for, beside those that were built."""
 
@@ -78,8 +80,17 @@ def weak_parts(
         mask = (soft_mask_around(grid, places) * nearer_share(grid, places, rest)).float()
         ranges = residue_ranges(model, rows, own[:n][rows])
         resolution = float(local_resolution_angstrom[own].median())
-        found.append(FoundPart(own[:n], ranges, resolution, usual, mask, round(n_own) - n_built))
+        near = _near(place[:n], place[own])
+        found.append(FoundPart(own[:n], ranges, resolution, usual, mask, near, round(n_own) - n_built))
     return sorted(found, key=lambda p: -int(p.is_part.sum()) - p.n_unbuilt)
+
+
+def _near(place: Tensor, part: Tensor) -> Tensor:
+    """(residue,) whether its place touches those of a part."""
+    rows = torch.nonzero(place.isfinite().all(-1)).squeeze(1)
+    found = torch.zeros(len(place), dtype=torch.bool)
+    found[rows[pairs_within(place[rows], part, _TOUCHING_ANGSTROM)[0]]] = True
+    return found
 
 
 def _groups(place: Tensor, chosen: Tensor) -> Tensor:

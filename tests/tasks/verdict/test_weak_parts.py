@@ -40,6 +40,8 @@ def test_a_mask_ends_where_what_is_well_resolved_begins():
     values = part.mask[tuple(inside.T)]
     assert values[:68].max() < 0.01
     assert values[72:].min() > 0.99
+    # 1.5 Å a residue along the helix
+    assert part.is_around[70:].all() and part.is_around[65:70].all() and not part.is_around[:62].any()
 
 
 def unbuilt_half(n_built: int) -> tuple[SimulatedMaps, AtomicModel, Tensor, UnbuiltDensity]:
