@@ -1,4 +1,4 @@
-"""What a verdict says, done at once: one round of rebuilding, or a local refinement and a round in its map."""
+"""What a verdict says, done at once: one round of rebuilding, or a local refinement and a model of its map."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from flows.model_recipe import ModelRecipe
 from flows.model_rounds import is_made, refined_and_judged
+from tasks.build_model import build_model
 from tasks.flip_map import FLIPPED
 from tasks.join_maps import JOINED, JoinMapsParams, join_maps
 from tasks.merge_models import MergeModelsParams, merge_models
@@ -85,7 +86,10 @@ def _rebuilt(
 
 
 def _refined(session_url: str, recipe: ModelRecipe, number: int, verdict: SessionVerdict, nothing: Acted) -> Acted:
-    """The map of the largest weak part by itself, and its residues built anew in the map that holds it."""
+    """The map of the largest weak part by itself, and the part built anew in the map that holds it.
+
+    Where a map is blurred little is built, so that there are few residues to start from.
+    """
     store, part, is_mirrored = SessionStore.open(session_url), verdict.weak_parts[0], verdict.map == FLIPPED
     if verdict.map == "imported" or not has_map(store, "refined"):
         return _told(
@@ -107,7 +111,8 @@ def _refined(session_url: str, recipe: ModelRecipe, number: int, verdict: Sessio
     done = replace(done, reports=[refined, joined])
     if not is_made(joined):
         return _told(done, f"{told}; {reasons_against(joined)}")
-    made = _anew(session_url, recipe, {"map": JOINED}, number, part.residues)
+    source = {"map": JOINED, "round": number, "kept": FIRST, "mask": mask["mask"]}
+    made = build_model(session_url, recipe.build_model.model_copy(update=source))
     done = replace(done, reports=[*done.reports, made])
     return _followed(session_url, recipe, {"map": JOINED}, number, done, told)
 

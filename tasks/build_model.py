@@ -24,18 +24,33 @@ from tasks.building.detector import cost_of_looking, digest_of_weights, residue_
 from tasks.building.elements import topology_lines, traced_elements
 from tasks.building.find_residues import FoundResidues, find_residues, require_symmetry
 from tasks.building.known_residues import N_TURNS, kept_residues, question
+from tasks.building.part_anew import part_anew
 from tasks.building.sequences import require_letters, sequences_of
+from tasks.rebuilding.maps import like_the_map
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_map, map_sizes, masked_grid
-from tasks.stores.products.model_store import write_model
+from tasks.stores.products.map_store import (
+    density_grid,
+    density_map,
+    half_grids,
+    halves_of,
+    map_sizes,
+    masked_grid,
+    read_map,
+)
+from tasks.stores.products.model_store import read_model, write_model
+from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
 from tasks.workers.stage import SkipItem, Stage, run_stage
 
 logger = logging.getLogger(__name__)
 
 _PRODUCT = "models/built"
+_BESIDE, _IN = " beside ", " in "
+"""Between what is made, the model that is kept around it and the map in an item."""
+_HALF = " half_1 masked"
+"""After the name of a map, in that of what the network tells of its first half inside of the mask."""
 _IN_REGISTER = 0.5
 _MARGIN_ANGSTROM = 2.0
 _USUAL_RESOLUTION_ANGSTROM = 3.0
@@ -47,6 +62,13 @@ class BuildModelParams(StageParams):
 
     map: str = "sharpened"
     """Name of the map in the store."""
+    round: int | None = Field(default=None, ge=1)
+    """Where this is a round of rebuilding: then the model is called ``rebuilt-<round>``, and built in the first half of
+    the map, so that the second one can compare rounds."""
+    kept: str | None = None
+    """Name of a validated model whose trusted backbone stays what it is outside of `mask`."""
+    mask: str | None = None
+    """Address of the mask around what is built anew beside it, a product and its array, on the voxels of the map."""
     sequences: tuple[str, ...] = ()
     """One-letter codes of proteins, RNA and DNA, told apart as by `tasks.building.sequences.told_kind`; what has none
     here is not built. Without any, proteins and nucleic acids are, and residues get their likeliest types."""
@@ -74,25 +96,36 @@ class _AskedParams(BuildModelParams):
 
 @task(name="build_model", cache_policy=NO_CACHE)
 def build_model(session_url: str, params: BuildModelParams) -> StageReport:
-    """``models/built`` from a map, B-factors 100 times the confidence. Memory: see `_needs`.
+    """``models/built``, or the model of a round, from a map; B-factors 100 times the confidence. Memory: see `_needs`.
 
     N, CA, C and O of proteins, all heavy atoms of nucleic acids. Of a map with symmetry one asymmetric unit is built,
     of proteins only; the file says that its copies make up the assembly.
     """
     asked = _AskedParams(digest=digest_of_weights(params.weights), **params.model_dump())
-    return run_stage(session_url, _building, [f"{_PRODUCT} in {params.map}"], asked)
+    made = "built" if params.round is None else f"rebuilt-{params.round}"
+    beside = "" if params.kept is None else f"{_BESIDE}{params.kept}"
+    return run_stage(session_url, _building, [f"models/{made}{beside}{_IN}{params.map}"], asked)
 
 
-def _inputs(_store: SessionStore, item: str) -> list[str]:
-    return [f"maps/{item.rpartition(' in ')[2]}"]
+def _inputs(store: SessionStore, item: str) -> list[str]:
+    made, _, density = item.rpartition(_IN)
+    kept = made.partition(_BESIDE)[2]
+    return [*_maps(store, made, density), *([f"models/{kept}", f"validations/{kept}"] if kept else [])]
 
 
-def _address(_item: str) -> str:
-    return _PRODUCT
+def _maps(store: SessionStore, made: str, density: str) -> list[str]:
+    """Addresses of those that the network is shown."""
+    halves = None if made == _PRODUCT else halves_of(store, density)
+    return [f"maps/{name}" for name in dict.fromkeys((density, halves)) if name]
 
 
-def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: Attempt) -> None:
-    grid, symmetry = masked_grid(store, params.map), density_map(store, params.map).symmetry
+def _address(item: str) -> str:
+    return item.partition(_BESIDE)[0].partition(_IN)[0]
+
+
+def _build(store: SessionStore, item: str, params: BuildModelParams, attempt: Attempt) -> None:
+    grid, shown = _built_in(store, params)
+    symmetry = density_map(store, params.map).symmetry
     mates = Mates.about(symmetry, grid)
     networks = residue_networks(params.weights)
     try:
@@ -100,7 +133,7 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
         require_symmetry(grid, mates, symmetry)
         found = find_residues(networks, grid, mates, params.n_turns, params.least_confidence)
         asked = question(params.weights, params.n_turns)
-        kept_residues(store, params.map, [f"maps/{params.map}"], asked, lambda: found.looked_at)
+        kept_residues(store, shown, _maps(store, _address(item), params.map), asked, lambda: found.looked_at)
         nucleic = _nucleic_acid(store, found, grid, params)
         protein = _protein(found, nucleic, params)
     except ValueError as error:
@@ -110,7 +143,13 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     is_inside = _is_inside(whole, grid)
     is_apart = is_apart_from_mates(whole, mates) if len(mates) > 1 else torch.ones_like(is_inside)
     model = whole.take_residues(is_inside & is_apart)
-    write_model(attempt, model, "built", mates)
+    if params.kept is not None and params.mask is not None:
+        product, _, array = params.mask.rpartition("/")
+        mask = grid.with_voxels(torch.from_numpy(store.product(product).read()[array]))
+        verdicts = [row.verdict for row in read_validation(store, params.kept).residues]
+        is_trusted = torch.tensor([verdict == "trust" for verdict in verdicts], dtype=torch.bool)
+        model = part_anew(read_model(store, params.kept), is_trusted, model, mask)
+    write_model(attempt, model, _address(item).removeprefix("models/"), mates)
     traced = traced_elements(model, found.structure_at)
     elements = traced.records()
     attempt.details["elements"] = [element.model_dump(mode="json") for element in elements]
@@ -132,6 +171,17 @@ def _build(store: SessionStore, _item: str, params: BuildModelParams, attempt: A
     crowded = [part.least_confidence for part in parts if part.least_confidence is not None]
     if crowded:
         attempt.figures["least_confidence_traced"] = round(max(crowded), 3)
+
+
+def _built_in(store: SessionStore, params: BuildModelParams) -> tuple[DensityGrid, str]:
+    """The map, or in a round its first half filtered as it is; and the name of what the network tells of it."""
+    grid = masked_grid(store, params.map)
+    halves = None if params.round is None else half_grids(store, halves_of(store, params.map))
+    if halves is None or halves[0].voxels.shape != grid.voxels.shape:
+        return grid, params.map
+    half, reader = like_the_map(*halves, density_grid(store, params.map)), read_map(store, params.map)
+    mask = torch.from_numpy(reader["mask"]) if "mask" in reader else 1.0
+    return half.with_voxels(half.voxels * mask), f"{params.map}{_HALF}"
 
 
 def _nucleic_acid(
@@ -192,7 +242,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams)
     return Need(
         stage=_building.name,
         n_items=1,
-        memory_bytes=bytes_of_network + 40 * sizes.n_voxels,
+        memory_bytes=bytes_of_network + (40 if params.round is None else 120) * sizes.n_voxels,
         disk_bytes=10_000_000,
         cpu_seconds=3 + seconds_of_network + 2e-5 * math.prod(sizes.sides_angstrom) / sizes.n_copies,
         told_from=sizes.words,

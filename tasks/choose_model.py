@@ -168,6 +168,8 @@ def _done_before(store: SessionStore, number: int) -> str:
     record = store.product(f"models/rebuilt-{number}").record() if number else None
     if record is None or record.state != "done":
         return ""
+    if record.stage == "build_model":
+        return f"what lies in {record.params['mask'] or 'the map'}, in maps/{record.params['map']}"
     told = []
     for window in record.details.get("windows", []):
         ways = [] if window["taken"] == "kept" else [str(window["taken"])]

@@ -16,7 +16,7 @@ class RefineModelParams(StageParams):
     """Model to start from, ``models/<name>``: a trace with CA atoms, or all atoms."""
     round: int = Field(default=0, ge=0)
     """0 for the first refinement; n for that of ``models/rebuilt-<n>``, whose atoms stay what they are and whose map
-    weighs as much as it did in ``models/refined``."""
+    weighs as much as it did in ``models/refined``, but for a trace, which is refined as the first one was."""
     map: Literal["sharpened", "imported", "flipped", "joined"] = "sharpened"
     """Map to look at, ``maps/<name>``."""
     half_maps: Literal["refined", "imported"] | None = "refined"

@@ -62,7 +62,7 @@ def refined_rounds(
     library
         A monomer library that has all residues; without one, all is done in real space.
     weight
-        Of the map, where it was scanned before.
+        Of the map, where it was scanned before; for a trace, of which no atoms were refined, it is scanned anew.
 
     Raises
     ------
@@ -82,10 +82,12 @@ def refined_rounds(
     def told(name: str, whole: AtomicModel, result: Refined | None = None) -> Round:
         return Round(name, whole, _figures(whole, sharpened, resolution, linked, result, mates))
 
-    if weight is not None and library is not None:
+    is_trace = protein.n_residues > 0 and "CB" not in protein.names
+    is_refined_before = params.round > 0 and not is_trace
+    if weight is not None and library is not None and is_refined_before:
         result = refined(model, evidence, library, weight, False, params.torsion_sigma_deg, effort)
         return RefinedRounds((told("refined", result.model, result),), 0, ())
-    if library is None and params.round:
+    if library is None and is_refined_before:
         mended = repaired(protein, sharpened, resolution, linked, mates).model
         mended = cleared(mended, sharpened, resolution, linked, mates).model
         return RefinedRounds((told("cleared", _with_rest(mended, rest)),), 0, ())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.benchmarks import (
+    acting,
     detection,
     docking,
     flexible_fitting,
@@ -62,6 +63,8 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Sec
     )
     yield measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels))
     yield measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted))
+    if not is_quick:
+        yield acting.acted(folder, data)
     yield measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt))
     yield measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent))
     yield measured("states", states.__doc__, lambda: states.lines(data, *n_compared))

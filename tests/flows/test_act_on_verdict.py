@@ -126,7 +126,7 @@ def test_why_nothing_is_done_is_said(modelled):
     assert told("all").startswith("nothing was done")
 
 
-def test_the_part_that_moves_is_refined_by_itself_and_its_residues_are_built_anew(connected, store):
+def test_the_part_that_moves_is_refined_by_itself_and_a_model_is_built_in_the_map_that_holds_it(connected, store):
     """The model is two helices in a domain of Gaussians: what is made of it is not asked, but what is done is."""
     truth = moving_domain(120, turn_deg=12, move_angstrom=3, signal_to_noise=0.5)
     write_consensus(store, truth)
@@ -150,7 +150,7 @@ def test_the_part_that_moves_is_refined_by_itself_and_its_residues_are_built_ane
     with sole_use(store.url, MAPS, MODELS):
         sharpen_map(store.url, SharpenMapParams())
         acted = act_on_verdict(store.url, recipe, {"map": "sharpened"}, number=1)
-    assert [report.stage for report in acted.reports[:3]] == ["refine_part", "join_maps", "rebuild_model"]
+    assert [report.stage for report in acted.reports[:3]] == ["refine_part", "join_maps", "build_model"]
     assert acted.taken.what.startswith("maps/part: the part reaches")
     figures = store.product("maps/part").record().figures
     assert figures["is_better"] is True

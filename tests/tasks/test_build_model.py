@@ -49,6 +49,24 @@ def test_most_residues_of_a_simulated_map_are_found(store, workers, tmp_path, pl
     assert fingerprint(stage.name, stage.version, asked, record.inputs) != learnt
 
 
+def test_a_round_is_built_in_the_first_half_alone(store, workers, tmp_path):
+    """The first half shows the protein, the second one the same turned over: what is built stands in the first."""
+    maps = simulated_maps(cage_subunit(80), 2.5)
+    flipped = maps.half_2.with_voxels(maps.half_2.voxels.flip(2))
+    mean = maps.half_1.with_voxels((maps.half_1.voxels + flipped.voxels) / 2)
+    for name, grid in {"map": mean, "half_1": maps.half_1, "half_2": flipped}.items():
+        write_map(tmp_path / f"{name}.mrc", grid)
+    paths = {name: str(tmp_path / f"{name}.mrc") for name in ("map", "half_1", "half_2")}
+    import_map.fn(store.url, ImportMapParams(**paths, resolution_angstrom=2.5))
+    report = build_model.fn(store.url, BuildModelParams(map="imported", n_turns=1, round=2))
+    assert report.done == ["models/rebuilt-2 in imported"], (report.failed, report.skipped)
+    found, true = read_model(store, "rebuilt-2").positions("CA")[:, 0], maps.model.positions("CA")[:, 0]
+    is_found = matched_points(found, true, 3.0) >= 0
+    assert is_found.sum() > 0.7 * len(true)
+    assert is_found.double().mean() > 0.8
+    assert store.product("models/built").record() is None
+
+
 def test_weights_that_are_none_are_named(store, workers, tmp_path):
     noise = torch.randn(16, 16, 16, generator=torch.Generator().manual_seed(0))
     write_map(tmp_path / "noise.mrc", DensityGrid(noise, 1.0, torch.zeros(3, dtype=torch.float64)))

@@ -63,6 +63,24 @@ def test_what_was_rebuilt_is_refined_as_it_stands_at_the_weight_of_before(sessio
     assert (found.positions("CA") - truth.positions("CA")).norm(dim=-1).square().mean().sqrt() < 0.25
 
 
+@pytest.mark.parametrize("has_library", [True, False])
+def test_a_trace_of_a_later_round_gets_its_atoms_as_the_first_one_did(session, real_data, tmp_path, has_library):
+    store, truth = session
+    folder = unpacked_monomers(real_data, tmp_path / "monomers") if has_library else tmp_path / "nowhere"
+    params = RefineModelParams(
+        map="imported", monomer_library=str(folder), without_library="real space", round=1, n_build_rounds=1, n_cycles=3
+    )
+    for name, model in {"refined": truth, "rebuilt-1": trace_of(truth, 0.4)}.items():
+        with store.product(f"models/{name}").write("refine_model", 1, params, {}) as attempt:
+            write_model(attempt, model, name)
+            attempt.figures.update(weight=0.25)
+    report = refine_model.fn(store.url, params)
+    assert report.done == ["models/refined-1"], report.failed
+    found = read_model(store, "refined-1")
+    assert found.names == truth.names
+    assert (found.positions("CA") - truth.positions("CA")).norm(dim=-1).square().mean().sqrt() < 0.4
+
+
 def test_what_is_missing_is_named_and_nothing_is_left(session, tmp_path, monkeypatch):
     store, _ = session
     for name in ("CLIBD_MON", "CCP4"):
