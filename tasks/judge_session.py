@@ -123,8 +123,8 @@ def _of_model(
     is_doubted = torch.tensor([row.verdict not in (None, "trust") for row in found.residues])
     unbuilt = None
     if "local_resolution" in read_map(store, params.map):
-        unbuilt = unbuilt_density(model, grid, density_grid(store, params.map, "local_resolution"))
-    for number, part in enumerate(weak_parts(model, local, grid, unbuilt), start=1):
+        unbuilt = unbuilt_density(model, grid, density_grid(store, params.map, "local_resolution"), mates)
+    for number, part in enumerate(weak_parts(model, local, grid, mates, unbuilt), start=1):
         name = f"mask_{number}"
         attempt.write(name, part.mask.numpy().astype(np.float32))
         parts.append(

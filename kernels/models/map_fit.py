@@ -193,7 +193,7 @@ def soft_mask(grid: DensityGrid, model: AtomicModel) -> Tensor:
 def soft_mask_around(grid: DensityGrid, places_angstrom: Tensor) -> Tensor:
     """(z, y, x) the same around places (n, 3)."""
     reach, edge = (length / grid.voxel_size_angstrom for length in _SOFT_MASK_ANGSTROM)
-    return falling_edge(distance_outside(_occupied(grid, places_angstrom), reach + edge + 1), reach, edge)
+    return falling_edge(distance_outside(voxels_at(grid, places_angstrom), reach + edge + 1), reach, edge)
 
 
 def nearer_share(grid: DensityGrid, own_angstrom: Tensor, other_angstrom: Tensor) -> Tensor:
@@ -203,12 +203,12 @@ def nearer_share(grid: DensityGrid, own_angstrom: Tensor, other_angstrom: Tensor
     """
     reach = sum(_SOFT_MASK_ANGSTROM) / grid.voxel_size_angstrom
     own, other = (
-        distance_outside(_occupied(grid, places), reach).clamp(max=reach) for places in (own_angstrom, other_angstrom)
+        distance_outside(voxels_at(grid, places), reach).clamp(max=reach) for places in (own_angstrom, other_angstrom)
     )
     return ((other - own) * grid.voxel_size_angstrom / _SEAM_ANGSTROM + 0.5).clamp(0, 1)
 
 
-def _occupied(grid: DensityGrid, places_angstrom: Tensor) -> Tensor:
+def voxels_at(grid: DensityGrid, places_angstrom: Tensor) -> Tensor:
     """(z, y, x) whether a voxel is the nearest one to any of places (n, 3)."""
     position = grid.to_voxels(places_angstrom).round().long()
     size = torch.tensor(grid.voxels.shape)

@@ -12,6 +12,8 @@ from kernels.maps.grid import DensityGrid
 from kernels.maps.refinement import low_pass
 from kernels.masks import distance_outside
 from kernels.models.atomic_model import AtomicModel
+from kernels.models.map_fit import voxels_at
+from kernels.models.mates import Mates
 from kernels.models.residue_places import representatives
 
 _SEEN_ANGSTROM = 8.0
@@ -37,8 +39,11 @@ class UnbuiltDensity:
     """That its share of the volume has room for."""
 
 
-def unbuilt_density(model: AtomicModel, grid: DensityGrid, local_resolution: DensityGrid) -> UnbuiltDensity:
-    """Where a map shows a molecule at 8 Å and a model has no atom near.
+def unbuilt_density(
+    model: AtomicModel, grid: DensityGrid, local_resolution: DensityGrid, mates: Mates
+) -> UnbuiltDensity:
+    """Where a map shows a molecule at 8 Å and a model and its copies have no atom near; what is nearer to a copy than
+    to the model belongs to the copy.
 
     Parameters
     ----------
@@ -48,22 +53,25 @@ def unbuilt_density(model: AtomicModel, grid: DensityGrid, local_resolution: Den
     shape, voxel = grid.voxels.shape, grid.voxel_size_angstrom
     filtered = fourier.transform(grid.voxels.float(), 3) * low_pass(shape[0], voxel, _SEEN_ANGSTROM, "cpu")
     blurred = fourier.inverse(filtered, shape)
-    size = torch.tensor(shape)
     known = representatives(model)
-    at_residues = grid.to_voxels(known[known.isfinite().all(-1)]).round().long()
-    at_residues = at_residues[((at_residues >= 0) & (at_residues < size)).all(1)]
-    level = _LEAST_DENSITY * blurred[tuple(at_residues.T)].median()
-    at_atoms = grid.to_voxels(model.coordinates_angstrom).round().long().clamp(min=0).minimum(size - 1)
-    occupied = torch.zeros(shape, dtype=torch.bool)
-    occupied[tuple(at_atoms.T)] = True
+    known = known[known.isfinite().all(-1)].double()
+    level = _LEAST_DENSITY * blurred[voxels_at(grid, known)].median()
+    occupied = voxels_at(grid, mates.of(model.coordinates_angstrom).flatten(0, 1))
     reach = _BUILT_ANGSTROM / voxel
     is_left = (blurred > level) & (local_resolution.voxels > 0) & (distance_outside(occupied, reach + 1) > reach)
     step = max(1, round(_SPACING_ANGSTROM / voxel))
     on_lattice = torch.zeros(shape, dtype=torch.bool)
     on_lattice[::step, ::step, ::step] = True
     index = torch.nonzero(is_left & on_lattice)
+    index = index[_is_own(grid.to_angstrom(index), known, mates)]
     return UnbuiltDensity(
         grid.to_angstrom(index),
         local_resolution.voxels[tuple(index.T)].double(),
         (step * voxel) ** 3 / _RESIDUE_ANGSTROM3,
     )
+
+
+def _is_own(places_angstrom: Tensor, known_angstrom: Tensor, mates: Mates) -> Tensor:
+    """(place,) whether no copy of residues (m, 3) is nearer than they are."""
+    own, *others = (torch.cdist(places_angstrom, copy).amin(1) for copy in mates.of(known_angstrom))
+    return torch.stack([own <= other for other in others]).all(0) if others else torch.ones(len(own), dtype=torch.bool)

@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.map_fit import nearer_share, soft_mask_around
+from kernels.models.mates import Mates
 from kernels.models.merging import representatives
 from kernels.models.neighbours import pairs_within, pieces
 from kernels.models.residue_ranges import residue_ranges
@@ -36,7 +37,7 @@ class FoundPart:
     resolution_angstrom: float
     rest_angstrom: float
     mask: Tensor
-    """(z, y, x) float32, 0 to 1: what is nearer to the part than to what is resolved as the most is."""
+    """(z, y, x) float32, 0 to 1: what is nearer to the part than to what is resolved as the most is, and to copies."""
     is_around: Tensor
     """(residue,) of the part, or touching it: it fades into what is well resolved."""
     n_unbuilt: int = 0
@@ -44,7 +45,11 @@ class FoundPart:
 
 
 def weak_parts(
-    model: AtomicModel, local_resolution_angstrom: Tensor, grid: DensityGrid, unbuilt: UnbuiltDensity | None = None
+    model: AtomicModel,
+    local_resolution_angstrom: Tensor,
+    grid: DensityGrid,
+    mates: Mates,
+    unbuilt: UnbuiltDensity | None = None,
 ) -> list[FoundPart]:
     """The largest first; none where the resolution is the same everywhere.
 
@@ -69,6 +74,7 @@ def weak_parts(
     is_weak = known & (local_resolution_angstrom > max(_WORSE * usual, usual + _WORSE_ANGSTROM))
     part = _groups(place, is_weak)
     rest = model.coordinates_angstrom[(known & ~is_weak)[:n][model.residue]]
+    rest = torch.cat([rest, mates.of(model.coordinates_angstrom)[1:].flatten(0, 1)])
     rows = torch.nonzero(known[:n]).squeeze(1)
     found = []
     for number in torch.unique(part[is_weak]).tolist():

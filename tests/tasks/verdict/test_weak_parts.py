@@ -4,12 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.models.atomic_model import AtomicModel
+from kernels.models.atomic_model import AtomicModel, joined
+from kernels.models.mates import Mates, copies
+from kernels.rotations import symmetry_group
 from tasks.verdict.unbuilt import UnbuiltDensity, unbuilt_density
 from tasks.verdict.weak_parts import weak_parts
 from tests.truth.cage_model import cage_subunit
 from tests.truth.model_maps import SimulatedMaps, simulated_maps
 from tests.truth.peptides import helix
+
+AWAY = torch.tensor([0.0, 34.0, 0.0], dtype=torch.float64)
+"""Å, of a subunit from its axis: it touches its copies."""
 
 
 def test_the_weak_half_is_found_and_masked():
@@ -19,7 +24,7 @@ def test_the_weak_half_is_found_and_masked():
     local[70:] = 4.2
     local[[3, 30]] = 6.0
     local[90] = torch.nan
-    (part,) = weak_parts(maps.model, local, maps.sharpened)
+    (part,) = weak_parts(maps.model, local, maps.sharpened, alone(maps))
     assert "A/71-120" in part.ranges and int(part.is_part.sum()) <= 52
     assert abs(part.resolution_angstrom - 4.2) < 1e-5 and abs(part.rest_angstrom - 3.0) < 1e-5
     inside = maps.sharpened.to_voxels(maps.model.positions("CA")[:, 0]).round().long()
@@ -35,13 +40,18 @@ def test_a_mask_ends_where_what_is_well_resolved_begins():
     maps = simulated_maps(helix("ALEKDIRQSV" * 12), 3.0, voxel_size_angstrom=1.4)
     local = torch.full((maps.model.n_residues,), 3.0)
     local[70:] = 4.2
-    (part,) = weak_parts(maps.model, local, maps.sharpened)
+    (part,) = weak_parts(maps.model, local, maps.sharpened, alone(maps))
     inside = maps.sharpened.to_voxels(maps.model.positions("CA")[:, 0]).round().long()
     values = part.mask[tuple(inside.T)]
     assert values[:68].max() < 0.01
     assert values[72:].min() > 0.99
     # 1.5 Å a residue along the helix
     assert part.is_around[70:].all() and part.is_around[65:70].all() and not part.is_around[:62].any()
+
+
+def alone(maps: SimulatedMaps) -> Mates:
+    """Of a map without symmetry."""
+    return Mates.about("C1", maps.sharpened)
 
 
 def unbuilt_half(n_built: int) -> tuple[SimulatedMaps, AtomicModel, Tensor, UnbuiltDensity]:
@@ -52,7 +62,7 @@ def unbuilt_half(n_built: int) -> tuple[SimulatedMaps, AtomicModel, Tensor, Unbu
     nearest = distance.argmin(1).reshape(grid.voxels.shape)
     local = grid.with_voxels(torch.where(nearest < 80, 3.0, 4.5))
     built = model.take_residues(torch.arange(160) < n_built)
-    found = unbuilt_density(built, grid, local)
+    found = unbuilt_density(built, grid, local, Mates.about("C1", grid))
     at_residues = grid.to_voxels(built.positions("CA")[:, 0]).round().long()
     return maps, built, local.voxels[tuple(at_residues.T)].double(), found
 
@@ -70,8 +80,8 @@ def test_density_without_a_model_is_found_where_it_is_and_has_room_for_what_is_m
 
 def test_what_nobody_could_build_is_of_the_weak_part():
     maps, built, local, unbuilt = unbuilt_half(100)
-    assert weak_parts(built, local, maps.sharpened) == []  # twenty residues do not align by themselves
-    (part,) = weak_parts(built, local, maps.sharpened, unbuilt)
+    assert weak_parts(built, local, maps.sharpened, alone(maps)) == []  # twenty residues do not align by themselves
+    (part,) = weak_parts(built, local, maps.sharpened, alone(maps), unbuilt)
     assert int(part.is_part.sum()) == 20 and part.ranges == ("A/81-100",)
     assert part.n_unbuilt == pytest.approx(60, rel=0.4)
     inside = maps.sharpened.to_voxels(maps.model.positions("CA")[:, 0]).round().long()
@@ -82,12 +92,35 @@ def test_what_nobody_could_build_is_of_the_weak_part():
 def test_density_that_nothing_was_built_in_is_no_part():
     """As a micelle is."""
     maps, built, local, unbuilt = unbuilt_half(82)
-    assert weak_parts(built, local, maps.sharpened, unbuilt) == []
+    assert weak_parts(built, local, maps.sharpened, alone(maps), unbuilt) == []
 
 
 def test_a_map_that_is_equally_good_everywhere_has_no_weak_part():
     maps = simulated_maps(cage_subunit(60), 3.0)
-    assert weak_parts(maps.model, torch.full((60,), 3.0), maps.sharpened) == []
+    assert weak_parts(maps.model, torch.full((60,), 3.0), maps.sharpened, alone(maps)) == []
     worse = torch.full((60,), 3.0)
     worse[:20] = 5.0
-    assert weak_parts(maps.model, worse, maps.sharpened) == []  # too few to align by themselves
+    assert weak_parts(maps.model, worse, maps.sharpened, alone(maps)) == []  # too few to align by themselves
+
+
+def test_what_copies_are_made_of_is_neither_unbuilt_nor_of_the_part():
+    """Of four subunits around an axis one is modelled, half of it is weak and a quarter is not built."""
+    subunit = cage_subunit(160)
+    whole = subunit.at(subunit.coordinates_angstrom - subunit.coordinates_angstrom.mean(0) + AWAY)
+    about = Mates(symmetry_group("C4"), torch.zeros(3, dtype=torch.float64))
+    maps = simulated_maps(joined(copies(whole, about)), 3.0, voxel_size_angstrom=1.6, centre_angstrom=torch.zeros(3))
+    mates = Mates.about("C4", maps.sharpened)
+    assert mates.centre_angstrom.abs().max() < 0.01
+    built = whole.take_residues(torch.arange(160) < 120)
+    local = torch.full((120,), 3.0)
+    local[80:] = 4.5
+    one = simulated_maps(whole, 3.0, voxel_size_angstrom=1.6)
+    by_itself, unbuilt = (
+        unbuilt_density(built, grid, grid.with_voxels(torch.full(grid.voxels.shape, 4.5)), some)
+        for grid, some in ((one.sharpened, alone(one)), (maps.sharpened, mates))
+    )
+    assert len(unbuilt.places_angstrom) == pytest.approx(len(by_itself.places_angstrom), rel=0.2)
+    assert torch.cdist(unbuilt.places_angstrom, whole.coordinates_angstrom).amin(1).max() < 6
+    (part,) = weak_parts(built, local, maps.sharpened, mates, unbuilt)
+    others = maps.sharpened.to_voxels(mates.of(whole.positions("CA")[:, 0])[1:].flatten(0, 1)).round().long()
+    assert part.mask[tuple(others.T)].max() < 0.6
