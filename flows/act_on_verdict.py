@@ -14,7 +14,7 @@ from tasks.rebuild_model import rebuild_model
 from tasks.records.session import StageReport
 from tasks.records.verdict import ActionTaken, SessionVerdict
 from tasks.refine_part import refine_part
-from tasks.stores.products.map_store import has_map
+from tasks.stores.products.map_store import density_map, has_map
 from tasks.stores.products.verdict_store import read_verdict
 from tasks.stores.session_store import SessionStore
 from tasks.stores.storage.location import StoreError
@@ -88,7 +88,8 @@ def _rebuilt(
 def _refined(session_url: str, recipe: ModelRecipe, number: int, verdict: SessionVerdict, nothing: Acted) -> Acted:
     """The map of the largest weak part by itself, and the part built anew in the map that holds it.
 
-    Where a map is blurred little is built, so that there are few residues to start from.
+    Where a map is blurred little is built, so that there are few residues to start from. In a symmetric map another
+    unit could come to be built than the one that is kept: there the stretches of the part are built anew.
     """
     store, part, is_mirrored = SessionStore.open(session_url), verdict.weak_parts[0], verdict.map == FLIPPED
     if verdict.map == "imported" or not has_map(store, "refined"):
@@ -111,8 +112,11 @@ def _refined(session_url: str, recipe: ModelRecipe, number: int, verdict: Sessio
     done = replace(done, reports=[refined, joined])
     if not is_made(joined):
         return _told(done, f"{told}; {reasons_against(joined)}")
-    source = {"map": JOINED, "round": number, "kept": FIRST, "mask": mask["mask"]}
-    made = build_model(session_url, recipe.build_model.model_copy(update=source))
+    if density_map(store, JOINED).symmetry == "C1":
+        source = {"map": JOINED, "round": number, "kept": FIRST, "mask": mask["mask"]}
+        made = build_model(session_url, recipe.build_model.model_copy(update=source))
+    else:
+        made = _anew(session_url, recipe, {"map": JOINED}, number, part.residues)
     done = replace(done, reports=[*done.reports, made])
     return _followed(session_url, recipe, {"map": JOINED}, number, done, told)
 

@@ -126,9 +126,12 @@ def test_why_nothing_is_done_is_said(modelled):
     assert told("all").startswith("nothing was done")
 
 
-def test_the_part_that_moves_is_refined_by_itself_and_a_model_is_built_in_the_map_that_holds_it(connected, store):
+@pytest.mark.parametrize("symmetry, way", [("C1", "build_model"), ("C2", "rebuild_model")])
+def test_the_part_that_moves_is_refined_by_itself_and_a_model_is_built_in_the_map_that_holds_it(
+    connected, store, symmetry, way
+):
     """The model is two helices in a domain of Gaussians: what is made of it is not asked, but what is done is."""
-    truth = moving_domain(120, turn_deg=12, move_angstrom=3, signal_to_noise=0.5)
+    truth = moving_domain(120, turn_deg=12, move_angstrom=3, signal_to_noise=0.5, symmetry=symmetry)
     write_consensus(store, truth)
     found = two_helices()
     place = truth.middle.double() + N // 2 * PIXEL - found.coordinates_angstrom.mean(0)
@@ -150,7 +153,7 @@ def test_the_part_that_moves_is_refined_by_itself_and_a_model_is_built_in_the_ma
     with sole_use(store.url, MAPS, MODELS):
         sharpen_map(store.url, SharpenMapParams())
         acted = act_on_verdict(store.url, recipe, {"map": "sharpened"}, number=1)
-    assert [report.stage for report in acted.reports[:3]] == ["refine_part", "join_maps", "build_model"]
+    assert [report.stage for report in acted.reports[:3]] == ["refine_part", "join_maps", way]
     assert acted.taken.what.startswith("maps/part: the part reaches")
     figures = store.product("maps/part").record().figures
     assert figures["is_better"] is True
