@@ -12,9 +12,9 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, Residue, joined
 from kernels.models.neighbours import pairs_within
 from kernels.models.residue_places import representatives
+from kernels.models.residues import PROTEIN_BACKBONE
 from tasks.formats.structure import chain_name
 
-_BACKBONE = {"N", "CA", "C", "O"}
 _SAME_ANGSTROM, _FEWEST_SAME = 3.0, 6
 """Residues of one number that stand where those of a chain do make two chains one."""
 _OVERLAP_ANGSTROM = 2.5
@@ -47,7 +47,8 @@ def part_anew(kept: AtomicModel, is_trusted: Tensor, made: AtomicModel, mask: De
 def _trace(model: AtomicModel) -> AtomicModel:
     """Without side chains, as sure as a trace can be."""
     atoms = [
-        model.amino_acid[residue] < 0 or name in _BACKBONE for residue, name in zip(model.residue.tolist(), model.names)
+        model.amino_acid[residue] < 0 or name in PROTEIN_BACKBONE
+        for residue, name in zip(model.residue.tolist(), model.names)
     ]
     found = model.take(torch.tensor(atoms, dtype=torch.bool))
     return replace(found, b_factor_angstrom2=torch.full_like(found.b_factor_angstrom2, _SURE))

@@ -98,9 +98,9 @@ def flexed(
     heavy = model.take(torch.tensor([e not in ("H", "D") for e in model.elements], dtype=torch.bool))
     maps = _maps_around(heavy, grid, resolution_angstrom, halves)
     found = _explored(heavy, maps, predicted_error, others)
-    moved = float((found.proposed.places_angstrom - places_of_residues(heavy)).square().sum(-1).mean().sqrt())
-    last = replace(found.bending, coarsest_angstrom=resolution_angstrom)
     places = found.proposed.places_angstrom
+    moved = float((places - places_of_residues(heavy)).square().sum(-1).mean().sqrt())
+    last = replace(found.bending, coarsest_angstrom=resolution_angstrom)
     fitted = bent(heavy, maps.whole, resolution_angstrom, predicted_error, last, places, others)
     mirrored = None
     if found.share < _CLEAR_SHARE:

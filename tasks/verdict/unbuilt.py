@@ -63,15 +63,16 @@ def unbuilt_density(
     on_lattice = torch.zeros(shape, dtype=torch.bool)
     on_lattice[::step, ::step, ::step] = True
     index = torch.nonzero(is_left & on_lattice)
-    index = index[_is_own(grid.to_angstrom(index), known, mates)]
+    places = grid.to_angstrom(index)
+    is_own = _is_own(places, known, mates)
     return UnbuiltDensity(
-        grid.to_angstrom(index),
-        local_resolution.voxels[tuple(index.T)].double(),
+        places[is_own],
+        local_resolution.voxels[tuple(index[is_own].T)].double(),
         (step * voxel) ** 3 / _RESIDUE_ANGSTROM3,
     )
 
 
 def _is_own(places_angstrom: Tensor, known_angstrom: Tensor, mates: Mates) -> Tensor:
     """(place,) whether no copy of residues (m, 3) is nearer than they are."""
-    own, *others = (torch.cdist(places_angstrom, copy).amin(1) for copy in mates.of(known_angstrom))
-    return torch.stack([own <= other for other in others]).all(0) if others else torch.ones(len(own), dtype=torch.bool)
+    distance = torch.stack([torch.cdist(places_angstrom, copy).amin(1) for copy in mates.of(known_angstrom)])
+    return distance[0] <= distance.amin(0)

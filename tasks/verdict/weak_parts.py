@@ -11,8 +11,8 @@ from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel
 from kernels.models.map_fit import nearer_share, soft_mask_around
 from kernels.models.mates import Mates
-from kernels.models.merging import representatives
 from kernels.models.neighbours import pairs_within, pieces
+from kernels.models.residue_places import representatives
 from kernels.models.residue_ranges import residue_ranges
 from tasks.verdict.unbuilt import UnbuiltDensity
 
@@ -73,8 +73,8 @@ def weak_parts(
         known = torch.cat([known, unbuilt.local_resolution_angstrom > 0])
     is_weak = known & (local_resolution_angstrom > max(_WORSE * usual, usual + _WORSE_ANGSTROM))
     part = _groups(place, is_weak)
-    rest = model.coordinates_angstrom[(known & ~is_weak)[:n][model.residue]]
-    rest = torch.cat([rest, mates.of(model.coordinates_angstrom)[1:].flatten(0, 1)])
+    rigid = model.take_residues((known & ~is_weak)[:n])
+    rest = torch.cat([rigid.coordinates_angstrom, mates.of(model.coordinates_angstrom)[1:].flatten(0, 1)])
     rows = torch.nonzero(known[:n]).squeeze(1)
     found = []
     for number in torch.unique(part[is_weak]).tolist():
@@ -82,7 +82,7 @@ def weak_parts(
         n_own, n_built = float(weight[own].sum()), int(own[:n].sum())
         if n_own < _FEWEST or n_own >= _LARGEST_SHARE * float(weight.sum()) or n_built < _LEAST_BUILT * n_own:
             continue
-        places = torch.cat([model.coordinates_angstrom[own[:n][model.residue]], place[n:][own[n:]]])
+        places = torch.cat([model.take_residues(own[:n]).coordinates_angstrom, place[n:][own[n:]]])
         mask = (soft_mask_around(grid, places) * nearer_share(grid, places, rest)).float()
         ranges = residue_ranges(model, rows, own[:n][rows])
         resolution = float(local_resolution_angstrom[own].median())
