@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kernels.maps.grid import DensityGrid
 from kernels.models.atomic_model import AtomicModel, joined
@@ -26,18 +26,16 @@ from tasks.building.find_residues import FoundResidues, find_residues, require_s
 from tasks.building.known_residues import N_TURNS, kept_residues, question
 from tasks.building.part_anew import part_anew
 from tasks.building.sequences import require_letters, sequences_of
-from tasks.rebuilding.maps import like_the_map
+from tasks.rebuilding.maps import first_half_like
+from tasks.rebuilding.windows import require_same_residues
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
 from tasks.stores.products.map_store import (
-    density_grid,
     density_map,
-    half_grids,
     halves_of,
     map_sizes,
     masked_grid,
-    read_map,
 )
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.products.validation_store import read_validation
@@ -86,6 +84,15 @@ class BuildModelParams(StageParams):
     """Orientations in which the network is shown the map."""
     weights: str | None = None
     """Weights of a network that was trained elsewhere; None for those that come with the project."""
+
+    @model_validator(mode="after")
+    def _kept_and_mask_together(self) -> BuildModelParams:
+        if (self.kept is None) != (self.mask is None):
+            raise ValueError(
+                f"found kept = {self.kept!r} and mask = {self.mask!r}, expected both or none: a model is kept outside"
+                " of a mask; give the other one, or leave both out to build the whole map"
+            )
+        return self
 
 
 class _AskedParams(BuildModelParams):
@@ -146,9 +153,12 @@ def _build(store: SessionStore, item: str, params: BuildModelParams, attempt: At
     if params.kept is not None and params.mask is not None:
         product, _, array = params.mask.rpartition("/")
         mask = grid.with_voxels(torch.from_numpy(store.product(product).read()[array]))
-        verdicts = [row.verdict for row in read_validation(store, params.kept).residues]
-        is_trusted = torch.tensor([verdict == "trust" for verdict in verdicts], dtype=torch.bool)
-        model = part_anew(read_model(store, params.kept), is_trusted, model, mask)
+        kept = read_model(store, params.kept)
+        found_of_kept = read_validation(store, params.kept)
+        require_same_residues(kept, found_of_kept)
+        # by regions: in a blurred map what is built in place of a single doubtful residue is no better
+        is_trusted = torch.tensor([row.verdict == "trust" for row in found_of_kept.residues], dtype=torch.bool)
+        model = part_anew(kept, is_trusted, model, mask)
     write_model(attempt, model, _address(item).removeprefix("models/"), mates)
     traced = traced_elements(model, found.structure_at)
     elements = traced.records()
@@ -175,13 +185,8 @@ def _build(store: SessionStore, item: str, params: BuildModelParams, attempt: At
 
 def _built_in(store: SessionStore, params: BuildModelParams) -> tuple[DensityGrid, str]:
     """The map, or in a round its first half filtered as it is; and the name of what the network tells of it."""
-    grid = masked_grid(store, params.map)
-    halves = None if params.round is None else half_grids(store, halves_of(store, params.map))
-    if halves is None or halves[0].voxels.shape != grid.voxels.shape:
-        return grid, params.map
-    half, reader = like_the_map(*halves, density_grid(store, params.map)), read_map(store, params.map)
-    mask = torch.from_numpy(reader["mask"]) if "mask" in reader else 1.0
-    return half.with_voxels(half.voxels * mask), f"{params.map}{_HALF}"
+    half = None if params.round is None else first_half_like(store, params.map, halves_of(store, params.map))
+    return masked_grid(store, params.map, half), params.map if half is None else f"{params.map}{_HALF}"
 
 
 def _nucleic_acid(

@@ -17,13 +17,13 @@ from kernels.models.residue_ranges import rows_of_ranges
 from tasks.building.detector import cost_of_looking, digest_of_weights
 from tasks.building.known_residues import N_TURNS, residues_around
 from tasks.building.sequences import sequences_of, targets
-from tasks.rebuilding.maps import like_the_map
+from tasks.rebuilding.maps import first_half_like
 from tasks.rebuilding.rebuild import rebuilt
 from tasks.rebuilding.windows import doubtful_residues
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import density_grid, half_grids, map_mates, masked_grid, with_halves
+from tasks.stores.products.map_store import density_grid, map_mates, masked_grid, with_halves
 from tasks.stores.products.model_store import model_in_map, read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore
@@ -142,12 +142,9 @@ def _rebuild(store: SessionStore, item: str, params: RebuildModelParams, attempt
 
 def _built_in(store: SessionStore, params: RebuildModelParams) -> tuple[DensityGrid, str | None]:
     """The first half map, filtered as the map is, and the map that it is of; or the map, where there are no halves."""
-    grid = density_grid(store, params.map)
     name = with_halves(store, params.map, params.half_maps)
-    halves = half_grids(store, name)
-    if halves is None or halves[0].voxels.shape != grid.voxels.shape:
-        return grid, None
-    return like_the_map(*halves, grid), name
+    half = first_half_like(store, params.map, name)
+    return (density_grid(store, params.map), None) if half is None else (half, name)
 
 
 def _needs(store: SessionStore, _items: Sequence[str], params: RebuildModelParams) -> Need | None:

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from kernels import fourier
 from kernels.maps.grid import DensityGrid
+from tasks.stores.products.map_store import density_grid, half_grids
+from tasks.stores.session_store import SessionStore
+
+
+def first_half_like(store: SessionStore, name: str, halves: str | None) -> DensityGrid | None:
+    """The first half map of ``maps/<halves>``, filtered as ``maps/<name>`` is; None without one on its voxels."""
+    found = half_grids(store, halves)
+    if found is None:
+        return None
+    grid = density_grid(store, name)
+    return like_the_map(*found, grid) if found[0].voxels.shape == grid.voxels.shape else None
 
 
 def like_the_map(half: DensityGrid, other: DensityGrid, grid: DensityGrid) -> DensityGrid:

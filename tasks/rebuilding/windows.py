@@ -53,6 +53,15 @@ def doubtful_residues(model: AtomicModel, found: ModelValidation) -> Tensor:
     ValueError
         Where the validation is that of another model.
     """
+    require_same_residues(model, found)
+    return torch.tensor(
+        [row.verdict not in (None, "trust") or (row.probability or 1.0) < TRUST_FROM for row in found.residues],
+        dtype=torch.bool,
+    )
+
+
+def require_same_residues(model: AtomicModel, found: ModelValidation) -> None:
+    """Raise ValueError where a validation is that of another model."""
     told = [(row.chain, row.number, row.insertion_code, row.name) for row in found.residues]
     mine = [(r.chain, r.number, r.insertion_code, r.name) for r in model.residues]
     if told != mine:
@@ -61,10 +70,6 @@ def doubtful_residues(model: AtomicModel, found: ModelValidation) -> Tensor:
             f"the validation is that of another model: {len(told)} residues, the model has {len(mine)}, and they differ"
             f" from the {wrong + 1}th on; validate this model first"
         )
-    return torch.tensor(
-        [row.verdict not in (None, "trust") or (row.probability or 1.0) < TRUST_FROM for row in found.residues],
-        dtype=torch.bool,
-    )
 
 
 def windows_about(model: AtomicModel, doubtful: Tensor) -> Windows:

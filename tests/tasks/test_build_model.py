@@ -67,6 +67,13 @@ def test_a_round_is_built_in_the_first_half_alone(store, workers, tmp_path):
     assert store.product("models/built").record() is None
 
 
+def test_a_model_is_kept_outside_of_a_mask_that_is_given():
+    with pytest.raises(ValueError, match=r"found kept = 'refined' and mask = None, expected both or none"):
+        BuildModelParams(kept="refined")
+    with pytest.raises(ValueError, match="expected both or none"):
+        BuildModelParams(mask="maps/part/mask")
+
+
 def test_weights_that_are_none_are_named(store, workers, tmp_path):
     noise = torch.randn(16, 16, 16, generator=torch.Generator().manual_seed(0))
     write_map(tmp_path / "noise.mrc", DensityGrid(noise, 1.0, torch.zeros(3, dtype=torch.float64)))

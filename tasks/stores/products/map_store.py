@@ -80,9 +80,9 @@ def density_box(
     return replace(box, voxels=torch.from_numpy(read_map(store, name).slice(array, part)))
 
 
-def masked_grid(store: SessionStore, name: str) -> DensityGrid:
-    """The map ``maps/<name>`` without what lies outside of its mask; as it is where it has none."""
-    grid, reader = density_grid(store, name), read_map(store, name)
+def masked_grid(store: SessionStore, name: str, grid: DensityGrid | None = None) -> DensityGrid:
+    """The map ``maps/<name>``, or another one on its voxels, without what lies outside of its mask, if it has one."""
+    grid, reader = density_grid(store, name) if grid is None else grid, read_map(store, name)
     return grid.with_voxels(grid.voxels * torch.from_numpy(reader["mask"])) if "mask" in reader else grid
 
 

@@ -1,5 +1,7 @@
 """A part that is worse resolved gets a mask; scattered residues, and everything, do not."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,8 +19,20 @@ AWAY = torch.tensor([0.0, 34.0, 0.0], dtype=torch.float64)
 """Å, of a subunit from its axis: it touches its copies."""
 
 
+@cache
+def long_helix() -> SimulatedMaps:
+    """Maps of 120 residues in a line."""
+    return simulated_maps(helix("ALEKDIRQSV" * 12), 3.0, voxel_size_angstrom=1.4)
+
+
+@cache
+def domain() -> SimulatedMaps:
+    """Maps of 160 residues that are packed."""
+    return simulated_maps(cage_subunit(160), 3.0, voxel_size_angstrom=1.4)
+
+
 def test_the_weak_half_is_found_and_masked():
-    maps = simulated_maps(helix("ALEKDIRQSV" * 12), 3.0, voxel_size_angstrom=1.4)
+    maps = long_helix()
     n = maps.model.n_residues
     local = torch.full((n,), 3.0)
     local[70:] = 4.2
@@ -37,7 +51,7 @@ def test_the_weak_half_is_found_and_masked():
 
 def test_a_mask_ends_where_what_is_well_resolved_begins():
     """What is rigid and stays in the mask would hold the part where it is."""
-    maps = simulated_maps(helix("ALEKDIRQSV" * 12), 3.0, voxel_size_angstrom=1.4)
+    maps = long_helix()
     local = torch.full((maps.model.n_residues,), 3.0)
     local[70:] = 4.2
     (part,) = weak_parts(maps.model, local, maps.sharpened, alone(maps))
@@ -56,7 +70,7 @@ def alone(maps: SimulatedMaps) -> Mates:
 
 def unbuilt_half(n_built: int) -> tuple[SimulatedMaps, AtomicModel, Tensor, UnbuiltDensity]:
     """Maps of 160 residues, the model of some of the first, local resolution, worse from the 81st on, and the rest."""
-    maps = simulated_maps(cage_subunit(160), 3.0, voxel_size_angstrom=1.4)
+    maps = domain()
     model, grid = maps.model, maps.sharpened
     distance = torch.cdist(grid.to_angstrom(torch.nonzero(grid.voxels == grid.voxels)), model.positions("CA")[:, 0])
     nearest = distance.argmin(1).reshape(grid.voxels.shape)
