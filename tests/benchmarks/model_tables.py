@@ -64,7 +64,8 @@ def simulated_sections(folder: Path, data: Path, is_quick: bool) -> Iterator[Sec
     yield measured("nucleic acids", nucleic_acids.__doc__, lambda: nucleic_acids.lines(data, levels))
     yield measured("planted errors", validation.__doc__, lambda: validation.planted_lines(data, n_planted))
     if not is_quick:
-        yield acting.acted(folder, data)
+        for name in acting.CHAINS:
+            yield acting.acted(folder / name, data, name)
     yield measured("rebuilding", rebuilding.__doc__, lambda: rebuilding.lines(data, n_rebuilt))
     yield measured("flexible fitting", flexible_fitting.__doc__, lambda: flexible_fitting.lines(data, *n_bent))
     yield measured("states", states.__doc__, lambda: states.lines(data, *n_compared))
