@@ -247,7 +247,7 @@ def _needs(store: SessionStore, _items: Sequence[str], params: BuildModelParams)
     return Need(
         stage=_building.name,
         n_items=1,
-        memory_bytes=bytes_of_network + (40 if params.round is None else 120) * sizes.n_voxels,
+        memory_bytes=bytes_of_network + (40 if params.round is None else 80) * sizes.n_voxels,
         disk_bytes=10_000_000,
         cpu_seconds=3 + seconds_of_network + 2e-5 * math.prod(sizes.sides_angstrom) / sizes.n_copies,
         told_from=sizes.words,

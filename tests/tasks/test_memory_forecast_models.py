@@ -50,6 +50,11 @@ STAGES: dict[str, tuple[Stage, str, StageParams]] = {
         "models/built in imported",
         BuildModelParams(map="imported", n_turns=1),
     ),
+    "build a round": (
+        building_stage._building,
+        "models/rebuilt-2 in imported",
+        BuildModelParams(map="imported", n_turns=1, round=2),
+    ),
     "refine": (
         refinement_stage._refinement,
         "models/refined",
@@ -126,7 +131,7 @@ def fill(store: SessionStore, folder: Path, n_residues: int, voxel_size_angstrom
     put(store, "wrong", with_flipped_peptide(with_flipped_peptide(maps.model, 12), 22))
 
 
-@pytest.mark.timeout(900)  # seven processes that compute for some 10 CPU-s each
+@pytest.mark.timeout(900)  # eight processes that compute for some 10 CPU-s each
 def test_stages_of_a_model_take_what_was_foreseen(store, tmp_path):
     fill(store, tmp_path, 60, 0.9)
     for name, (stage, item, params) in STAGES.items():
