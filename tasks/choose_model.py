@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _SAME_FSC = 0.0005
 """Averages of models that differ in a few residues differ by more where one is better."""
 _MOST_CLASHES_MORE, _MOST_OUTLIERS_MORE_PERCENT = 3.0, 0.5
 """Than in the first round, of a round that is taken."""
+_STANDARD_ERRORS = 2.0
+"""By which shares of outliers, often one or two residues, differ by chance."""
 
 
 class ChooseModelParams(StageParams):
@@ -126,16 +129,25 @@ def best_round(
     first, best = found[0], 0
     most = max(len(told.residues) for told in found)
     for number, told in enumerate(found[1:], 1):
-        is_sane = told.clashscore <= first.clashscore + _MOST_CLASHES_MORE and (
-            (told.ramachandran_outlier_percent or 0.0)
-            <= (first.ramachandran_outlier_percent or 0.0) + _MOST_OUTLIERS_MORE_PERCENT
-        )
+        is_sane = told.clashscore <= first.clashscore + _MOST_CLASHES_MORE and not _has_more_outliers(told, first)
         is_better = _agrees_better(fsc_free[number], fsc_free[best])
         if is_better is None and number not in templated:
             is_better = _mean_probability(told, most) > _mean_probability(found[best], most)
         if is_sane and is_better:
             best = number
     return best
+
+
+def _has_more_outliers(told: ModelValidation, than: ModelValidation) -> bool:
+    """Whether more of its residues are Ramachandran outliers, clearly so for as many as both have."""
+    verdicts = [[row.ramachandran for row in one.residues if row.ramachandran] for one in (told, than)]
+    (n, n_out), (n_than, n_out_than) = ((len(some), some.count("outlier")) for some in verdicts)
+    if not n or not n_than:
+        return False
+    together = (n_out + n_out_than) / (n + n_than)
+    error = 100 * math.sqrt(together * (1 - together) * (1 / n + 1 / n_than))
+    more = 100 * (n_out / n - n_out_than / n_than)
+    return more > _MOST_OUTLIERS_MORE_PERCENT + _STANDARD_ERRORS * error
 
 
 def _agrees_better(fsc_free: float | None, than: float | None) -> bool | None:
@@ -236,5 +248,5 @@ def _needs(store: SessionStore, _items: Sequence[str], params: ChooseModelParams
     )
 
 
-_choice = Stage("choose_model", 2, "CPU", _choose, _inputs, _model_address, _needs)
-_judgement = Stage("choose_model", 2, "CPU", _judge, _judgement_inputs, _validation_address, _needs)
+_choice = Stage("choose_model", 3, "CPU", _choose, _inputs, _model_address, _needs)
+_judgement = Stage("choose_model", 3, "CPU", _judge, _judgement_inputs, _validation_address, _needs)

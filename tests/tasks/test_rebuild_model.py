@@ -129,7 +129,7 @@ def test_the_free_half_map_decides_and_bad_geometry_is_not_taken():
     told = validation_of(Modelled(model, torch.full((model.n_residues,), 0.9)))
 
     def round_with(**figures):
-        return told.model_copy(update={"clashscore": 7.0, "ramachandran_outlier_percent": 0.0, **figures})
+        return told.model_copy(update={"clashscore": 7.0, **figures})
 
     usual = round_with()
     assert best_round([usual] * 3, [0.70, 0.72, 0.71]) == 1
@@ -143,3 +143,22 @@ def test_the_free_half_map_decides_and_bad_geometry_is_not_taken():
     assert best_round([usual, sure], [0.70, 0.7002], templated=[1]) == 0  # its prediction was made to be like the model
     assert best_round([usual, usual], [0.70, 0.72], templated=[1]) == 1
     assert best_round([usual, sure], [0.70, None], templated=[1]) == 0
+
+
+@pytest.mark.parametrize(("n", "n_outliers", "n_rounds_outliers", "is_taken"), [
+    (226, 1, 3, True),  # two residues more, of 226, are chance
+    (226, 0, 7, False),
+    (2_000, 9, 20, True),  # 0.55 % more, where 0.5 % and twice an error of 0.27 % are let pass
+    (2_000, 9, 40, False),
+])  # fmt: skip
+def test_a_round_with_clearly_more_outliers_is_not_taken(n, n_outliers, n_rounds_outliers, is_taken):
+    model = two_helices()
+    told = validation_of(Modelled(model, torch.full((model.n_residues,), 0.9)))
+
+    def with_outliers(count):
+        rows = [told.residues[0].model_copy(update={"ramachandran": "favoured"})] * (n - count)
+        outlier = told.residues[0].model_copy(update={"ramachandran": "outlier"})
+        return told.model_copy(update={"residues": (*rows, *[outlier] * count)})
+
+    rounds = [with_outliers(n_outliers), with_outliers(n_rounds_outliers)]
+    assert best_round(rounds, [0.70, 0.72]) == int(is_taken)
