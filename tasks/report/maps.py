@@ -53,7 +53,8 @@ def final_map(contents: Contents) -> str:
     pictures.append(_local_resolution(contents))
     pictures.append(_guinier(contents))
     facts = _map_facts(contents) + "".join(
-        figures_line(contents.record(f"maps/{name}"), f"{name}: ") for name in ("refined", "sharpened")
+        figures_line(contents.record(f"maps/{name}"), f"{name}: ")
+        for name in ("refined", "sharpened", *_other_maps(contents))
     )
     return page.section("map", "Map", page.grid([p for p in (*pictures, f"<div>{facts}</div>") if p]))
 
@@ -111,7 +112,7 @@ def _guinier(contents: Contents) -> str:
 
 def _map_facts(contents: Contents) -> str:
     rows = []
-    for name in ("initial", *reversed(MAP_NAMES)):
+    for name in ("initial", *reversed(MAP_NAMES), *_other_maps(contents)):
         record = contents.record(f"maps/{name}")
         if record is None:
             continue
@@ -127,6 +128,13 @@ def _map_facts(contents: Contents) -> str:
         )  # fmt: skip
     header = ("map", "symmetry", "pixel size / Å", "resolution / Å", "B-factor / Å²", "particles")
     return page.table(header, rows) if rows else ""
+
+
+def _other_maps(contents: Contents) -> list[str]:
+    """Names of all other maps, of parts and joined with them say, in the order in which they were made."""
+    names = [name for name in contents.store.names("maps") if name not in ("initial", *MAP_NAMES)]
+    known = [(record.written_at, name) for name in names if (record := contents.record(f"maps/{name}")) is not None]
+    return [name for _, name in sorted(known)]
 
 
 def initial_map(contents: Contents) -> str:
