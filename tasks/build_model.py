@@ -31,12 +31,7 @@ from tasks.rebuilding.windows import require_same_residues
 from tasks.records.forecast import Need
 from tasks.records.session import StageParams, StageReport
 from tasks.stores.commit import Attempt
-from tasks.stores.products.map_store import (
-    density_map,
-    halves_of,
-    map_sizes,
-    masked_grid,
-)
+from tasks.stores.products.map_store import density_map, halves_of, map_sizes, masked_grid
 from tasks.stores.products.model_store import read_model, write_model
 from tasks.stores.products.validation_store import read_validation
 from tasks.stores.session_store import SessionStore

@@ -120,7 +120,7 @@ def _of_model(
         attempt.write("side", sides_of_model(beside).numpy().astype(np.int8))
     local = torch.tensor([row.local_resolution_angstrom for row in found.residues])
     parts = []
-    is_doubted = torch.tensor([row.verdict not in (None, "trust") for row in found.residues])
+    is_doubted = torch.tensor([row.is_doubted for row in found.residues])
     unbuilt = None
     if "local_resolution" in read_map(store, params.map):
         unbuilt = unbuilt_density(model, grid, density_grid(store, params.map, "local_resolution"), mates)

@@ -55,7 +55,7 @@ def doubtful_residues(model: AtomicModel, found: ModelValidation) -> Tensor:
     """
     require_same_residues(model, found)
     return torch.tensor(
-        [row.verdict not in (None, "trust") or (row.probability or 1.0) < TRUST_FROM for row in found.residues],
+        [row.is_doubted or (row.probability or 1.0) < TRUST_FROM for row in found.residues],
         dtype=torch.bool,
     )
 

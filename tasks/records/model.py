@@ -60,6 +60,11 @@ class ResidueValidation(BaseModel):
     """Of a nucleotide: density at its base less that with the base turned over, in units of the sugars'."""
     verdict: Verdict | None
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it was judged, and is not trusted as it stands."""
+        return self.verdict not in (None, "trust")
+
 
 class Element(BaseModel):
     """A helix or a strand of a traced model."""

@@ -100,10 +100,10 @@ def figures_line(record: Record | None, before: str = "") -> str:
     return page.paragraph(before + " · ".join(told), "meta")
 
 
-def models_of(contents: Contents) -> list[tuple[str, Record]]:
-    """Name and record of every model, in the order in which they were made."""
-    found = [(name, contents.record(f"models/{name}")) for name in contents.store.names("models")]
-    return sorted(((n, r) for n, r in found if r is not None), key=lambda model: (model[1].written_at, model[0]))
+def made_in(contents: Contents, group: str) -> list[tuple[str, Record]]:
+    """Name and record of all that is done in a group, ``models`` say, in the order in which it was made."""
+    found = [(name, contents.record(f"{group}/{name}")) for name in contents.store.names(group)]
+    return sorted(((n, r) for n, r in found if r is not None), key=lambda made: (made[1].written_at, made[0]))
 
 
 def validation_record(contents: Contents, name: str, model: Record) -> Record | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tasks.plots import maps as map_plots
 from tasks.plots import page
 from tasks.plots import particles as particle_plots
 from tasks.plots.style import png
-from tasks.report.contents import Contents, array_of, begins_with_a_map, figures_line
+from tasks.report.contents import Contents, array_of, begins_with_a_map, figures_line, made_in
 from tasks.report.words import number_words
 from tasks.stores.commit import Record
 
@@ -52,9 +54,10 @@ def final_map(contents: Contents) -> str:
     pictures.append(_orientations(contents))
     pictures.append(_local_resolution(contents))
     pictures.append(_guinier(contents))
-    facts = _map_facts(contents) + "".join(
-        figures_line(contents.record(f"maps/{name}"), f"{name}: ")
-        for name in ("refined", "sharpened", *_other_maps(contents))
+    known = {"initial", *MAP_NAMES}
+    others = [name for name, _ in made_in(contents, "maps") if name not in known]  # of parts, and joined with them
+    facts = _map_facts(contents, ("initial", *reversed(MAP_NAMES), *others)) + "".join(
+        figures_line(contents.record(f"maps/{name}"), f"{name}: ") for name in ("refined", "sharpened", *others)
     )
     return page.section("map", "Map", page.grid([p for p in (*pictures, f"<div>{facts}</div>") if p]))
 
@@ -110,9 +113,9 @@ def _guinier(contents: Contents) -> str:
     return contents.show("guinier", png(figure), f"Guinier plot with a B-factor of {b_factor:.0f} Å²")
 
 
-def _map_facts(contents: Contents) -> str:
+def _map_facts(contents: Contents, names: Sequence[str]) -> str:
     rows = []
-    for name in ("initial", *reversed(MAP_NAMES), *_other_maps(contents)):
+    for name in names:
         record = contents.record(f"maps/{name}")
         if record is None:
             continue
@@ -128,13 +131,6 @@ def _map_facts(contents: Contents) -> str:
         )  # fmt: skip
     header = ("map", "symmetry", "pixel size / Å", "resolution / Å", "B-factor / Å²", "particles")
     return page.table(header, rows) if rows else ""
-
-
-def _other_maps(contents: Contents) -> list[str]:
-    """Names of all other maps, of parts and joined with them say, in the order in which they were made."""
-    names = [name for name in contents.store.names("maps") if name not in ("initial", *MAP_NAMES)]
-    known = [(record.written_at, name) for name in names if (record := contents.record(f"maps/{name}")) is not None]
-    return [name for _, name in sorted(known)]
 
 
 def initial_map(contents: Contents) -> str:

@@ -11,7 +11,7 @@ from tasks.plots import page
 from tasks.plots.model_view import ModelView, view_html, view_scripts
 from tasks.plots.profile import residue_profile
 from tasks.records.model import ModelValidation
-from tasks.report.contents import Contents, figures_line, models_of, validation_record
+from tasks.report.contents import Contents, figures_line, made_in, validation_record
 from tasks.report.maps import MAP_NAMES
 from tasks.report.model_columns import Region, columns_of, regions_of
 from tasks.report.model_history import history, rounds_of, told_figures, validation_summary
@@ -30,7 +30,7 @@ _BUILDERS = ("build_model", "dock_model")
 
 def model_section(contents: Contents) -> str:
     """The newest model and its map."""
-    models = models_of(contents)
+    models = made_in(contents, "models")
     if not models:
         return page.section("model", "Model", page.not_yet("no model has been built"))
     name, record = models[-1]

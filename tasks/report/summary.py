@@ -14,7 +14,7 @@ from tasks.report.contents import (
     Contents,
     begins_with_a_map,
     has_movies,
-    models_of,
+    made_in,
     stages_of_models,
     validation_record,
     verdict_record,
@@ -54,7 +54,7 @@ def verdict(contents: Contents) -> str:
 
 
 def _map_and_model(contents: Contents) -> str:
-    best, models = best_map(contents), models_of(contents)
+    best, models = best_map(contents), made_in(contents, "models")
     resolution = resolution_of(best[1]) if best else None
     if best and resolution:
         words = f"a map at {resolution:.2f} Å"

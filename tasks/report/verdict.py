@@ -15,7 +15,7 @@ from tasks.plots import page
 from tasks.plots.style import png
 from tasks.records.verdict import Decision, Disagreement, SessionVerdict, Side
 from tasks.report.artifacts import artifact_key, show_markdown
-from tasks.report.contents import Contents, models_of, verdict_record
+from tasks.report.contents import Contents, made_in, verdict_record
 from tasks.report.words import markdown_table, markdown_text, number_words, plural
 from tasks.stores.products.model_store import read_model
 from tasks.stores.products.verdict_store import read_verdict
@@ -58,7 +58,7 @@ def verdict_section(contents: Contents) -> str:
     found = verdict_of(contents)
     if found is None:
         return page.section("verdict", "Verdict", page.not_yet("no map has been judged"))
-    shown = models_of(contents)
+    shown = made_in(contents, "models")
     model = read_model(contents.store, shown[-1][0]) if shown and found.model is not None else None
     return page.section(
         "verdict",

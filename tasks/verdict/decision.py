@@ -71,7 +71,7 @@ def decided(
 
 def _is_most_doubted(part: WeakPart, found: ModelValidation) -> bool:
     """Whether what is not trusted, or not built, is of a part and what touches it more than of all else."""
-    n_doubted = sum(row.verdict not in (None, "trust") for row in found.residues)
+    n_doubted = sum(row.is_doubted for row in found.residues)
     return part.n_doubted + part.n_unbuilt > n_doubted - part.n_doubted
 
 
